@@ -35,6 +35,7 @@ from mainstay.domain.volume import VolumeState
 from mainstay.domain.webhook import NewWebhook
 from mainstay.domain.workload import Kind, Phase
 from tests.contracts.test_store_access import admitted, member, refusal, someone, standing, tenant, token
+from tests.contracts.test_store_webhooks import queue
 from tests.stores import ALL, TENANT, WHY, Scene, idempotency, scene, store
 
 __all__ = ["scene", "store"]
@@ -166,6 +167,9 @@ def test_of_a_removal_and_a_submission_at_the_same_moment_one_is_refused(here: S
 def test_one_plan_that_ends_a_project_puts_nothing_into_it_afterwards(here: Scene) -> None:
     result = here.commit(end(), submission(here), submission(here, "default"))
     assert [(one.index, one.reason.code) for one in result.refused] == [(1, Code.PROJECT_GONE)]
+    here.applied(here.advance(here.all()[0], Phase.STOPPED))
+    result = here.commit(end_tenant(), submission(here, "default"))
+    assert [(one.index, one.reason.code) for one in result.refused] == [(1, Code.TENANT_GONE)]
 
 
 def test_a_removed_name_is_not_given_again(here: Scene) -> None:
@@ -225,12 +229,14 @@ def test_whoever_had_access_to_a_tenant_has_none_in_the_same_transaction(here: S
         SetOwnRole(tenant=TENANT, name="night", permissions=may, reason=WHY),
         idempotency=idempotency("k"),
     )
+    here.applied(queue(here, 1, name="all"))
     here.applied(end_tenant())
     store = here.store
     assert (store.authority("t1"), standing(here), store.roles_of_groups(["ml"])) == (None, None, ())
     assert (store.members(tenant=TENANT), store.tokens(tenant=TENANT), store.own_roles(tenant=TENANT)) == ((), (), ())
     assert (store.secrets(tenant=TENANT), store.webhooks(tenant=TENANT, after="", limit=9)) == ((), ())
     assert store.replied(idempotency("k")) is None
+    assert store.deliveries("all", tenant=TENANT, before=0, limit=9) == ()
     assert [record.member.name for record in store.members(tenant="default")] == ["root"]
 
 

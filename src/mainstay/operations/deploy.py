@@ -17,7 +17,6 @@ from mainstay.domain.workload import Kind, Mount, Phase, RetryPolicy, Workload, 
 from mainstay.operations.infra import require_known
 from mainstay.operations.possible import require_room
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed, workload_for
-from mainstay.operations.projects import require_project
 from mainstay.operations.services import Services
 from mainstay.operations.submit import Draw, JobRequest, check, new_workload, require_within_caps
 from mainstay.ports import Store
@@ -150,7 +149,6 @@ def _commit(
     reply: Callable[[Endpoint], str],
 ) -> Done:
     endpoint_name, model = wish.endpoint or workload.spec.name, wish.model or workload.spec.name
-    require_project(store, principal.tenant, workload.project)
     known = store.model_versions(tenant=principal.tenant, model=model)
     version = next((row.version for row in known if row.tree == tree), 0)
     actions: list[Action] = []
