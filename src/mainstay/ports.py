@@ -200,10 +200,10 @@ class Store(LoopStore, Protocol):
         """The sealed values of secrets of a tenant by name; those that are not there are left out."""
 
     def tenants(self) -> tuple[Tenant, ...]:
-        """All on record, by name."""
+        """All on record by name, those that were removed among them."""
 
     def projects(self, *, tenant: str) -> tuple[Project, ...]:
-        """Of a tenant by name, without the default one."""
+        """Of a tenant by name, without the default one; those that were removed among them."""
 
     def own_roles(self, *, tenant: str) -> tuple[OwnRole, ...]:
         """Those that a tenant has made, by name."""

@@ -185,7 +185,7 @@ def _objects(services: Services, scene: Scene) -> None:
     volume = VolumeState(owner=Owner(tenant=TENANT, project="default"), name="canary-volume")
     scene.applied(
         ObserveVolumes(cluster="local", volumes=(volume,), reason=WHY),
-        AddProject(tenant=TENANT, project=OTHER_PROJECT, reason=WHY),
+        *(AddProject(tenant=TENANT, project=name, reason=WHY) for name in (OTHER_PROJECT, "sparrow-project")),
         AddTenant(tenant=OTHER_TENANT, reason=WHY),
         SetOwnRole(tenant=TENANT, name="sparrow-role", permissions=frozenset({Permission.READ}), reason=WHY),
         SetMember(tenant=TENANT, name="sparrow-member", role=VIEWER, within=ROLES[PLATFORM_ADMIN], reason=WHY),

@@ -33,6 +33,7 @@ def plant(name: str, *changes: tuple[str, str, str], found_by: str, says: str = 
 
 FORGED = "unit/identity/test_tokens.py::test_no_forged_token_is_believed"
 ACCESS = "unit/api/test_access.py::"
+REMOVAL = "contracts/test_store_removal.py::"
 VERIFIED = "audience=audience, issuer=issuer, options=_OPTIONS"
 ALGORITHMS = '"ES512", "EdDSA"}\n)'
 
@@ -195,6 +196,29 @@ TOKENS = (
         "the cookie of a session is a key of the API",
         ("operations/tokens.py", "not true or authority.token.kind is not kind:", "not true:"),
         found_by=ACCESS + "test_a_cookie_is_no_key_and_a_link_opens_nothing_but_a_session",
+    ),
+)
+
+REMOVALS = (
+    plant(
+        "what was on its way comes into a tenant or project that was removed",
+        ("store/apply/__init__.py", "guards_access.home_is_there(world, home(action)) or _change(", "_change("),
+        found_by=REMOVAL + "test_what_was_on_its_way_when_its_project_ended_is_refused[sqlite-run]",
+    ),
+    plant(
+        "tokens outlive their tenant",
+        ("store/write.py", "tables.members, tables.tokens, tables.roles,", "tables.members, tables.roles,"),
+        found_by=REMOVAL + "test_whoever_had_access_to_a_tenant_has_none_in_the_same_transaction[sqlite]",
+    ),
+    plant(
+        "the name of a removed project is given again",
+        ("store/apply/access.py", "    if key in world.projects:\n", "    if key in world.roles:\n"),
+        found_by=REMOVAL + "test_a_removed_name_is_not_given_again[sqlite]",
+    ),
+    plant(
+        "anybody reads the bill of another tenant",
+        ("operations/costs.py", "        principal.require(Permission.MANAGE)\n", ""),
+        found_by="unit/api/test_removal.py::test_the_bill_of_a_removed_tenant_is_for_who_administers_the_platform",
     ),
 )
 
@@ -405,7 +429,7 @@ LIMITS = (
     ),
 )
 
-AREAS = (TENANTS, PERMISSIONS, TOKENS, BROWSERS, OUTSIDE, FILES, PODS, TRACES, LIMITS)
+AREAS = (TENANTS, PERMISSIONS, TOKENS, REMOVALS, BROWSERS, OUTSIDE, FILES, PODS, TRACES, LIMITS)
 PLANTS = tuple(itertools.chain(*AREAS))
 COPIES = tuple(tuple(filter(None, one_of_each)) for one_of_each in itertools.zip_longest(*AREAS))
 """Which bugs share a copy of the product, and a run of the tests that takes most of the time: one of each area, so that no test

@@ -37,13 +37,16 @@ _TENANTS, _PROJECTS = TypeAdapter(Page[TenantView]), TypeAdapter(Page[ProjectVie
 _GROUPS = TypeAdapter(Page[GroupRoleView])
 _ROLES, _MEMBERS, _TOKENS = TypeAdapter(Page[RoleView]), TypeAdapter(Page[MemberView]), TypeAdapter(Page[TokenView])
 Group = Annotated[str, Query(max_length=200, description="As the identity provider writes it.")]
+Removed = Annotated[bool, Query(description="Those that were removed, instead.")]
 Project = Annotated[str, Query(max_length=40, description="Only the role in this project.")]
 
 
 @routes.add("GET", "/v1/tenants", needs=Permission.READ, answers=Page[TenantView], of_projects=True)
-async def list_tenants(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
+async def list_tenants(
+    call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT, *, removed: Removed = False
+) -> Response:
     """Every tenant, for who administers the platform; else one's own."""
-    found = await call.services.offload(tenants.tenants, call.services.store, call.principal)
+    found = await call.services.offload(tenants.tenants, call.services.store, call.principal, removed=removed)
     return json_response(_TENANTS.dump_json(_page(found, convert.tenant_view, lambda one: one.name, cursor, limit)))
 
 
@@ -64,6 +67,16 @@ async def create_tenant(call: Caller, body: TenantRequest) -> Response:
     return json_response(view.model_dump_json(), status=201)
 
 
+@routes.add("DELETE", "/v1/tenants/{name}", needs=Permission.MANAGE, status=204, keyed=True)
+async def remove_tenant(call: Caller, name: str) -> Response:
+    """End a tenant for good, with its members, tokens, roles, secrets and webhooks. Refused while anything lives there."""
+    services = call.services
+    result = await services.offload(
+        tenants.remove, services.store, call.principal, name, now=services.clock.now(), request=call.key
+    )
+    return done(result, status=204)
+
+
 @routes.add("GET", "/v1/projects", needs=Permission.READ, answers=Page[ProjectView], of_projects=True)
 async def list_projects(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
     """The projects of the tenant that one may look into, by name."""
@@ -77,6 +90,16 @@ async def create_project(call: Caller, body: ProjectRequest) -> Response:
     services = call.services
     result = await services.offload(
         projects.create, services.store, call.principal, body.name, now=services.clock.now(), request=call.key
+    )
+    return done(result, status=204)
+
+
+@routes.add("DELETE", "/v1/projects/{name}", needs=Permission.MEMBERS, status=204, keyed=True)
+async def remove_project(call: Caller, name: str) -> Response:
+    """End a project for good, with the roles in it and its webhooks. Refused while anything lives in it."""
+    services = call.services
+    result = await services.offload(
+        projects.remove, services.store, call.principal, name, now=services.clock.now(), request=call.key
     )
     return done(result, status=204)
 

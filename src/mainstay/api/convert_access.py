@@ -35,7 +35,12 @@ from mainstay.wire.access import (
 
 def tenant_view(tenant: Tenant) -> TenantView:
     """As it is shown."""
-    return TenantView(name=tenant.name, created_at=instant(tenant.created_at), created_by=tenant.created_by)
+    return TenantView(
+        name=tenant.name,
+        created_at=instant(tenant.created_at),
+        created_by=tenant.created_by,
+        removed_at=instant(tenant.removed_at) if tenant.removed_at else None,
+    )
 
 
 def project_view(project: Project) -> ProjectView:

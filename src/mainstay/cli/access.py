@@ -11,19 +11,26 @@ from mainstay.cli.show import ago, json_option, out, print_json, print_table, sa
 
 @click.group()
 def tenant() -> None:
-    """List and make tenants. Nothing of one is visible to another."""
+    """List, make and remove tenants. Nothing of one is visible to another."""
 
 
 @tenant.command(name="list")
+@click.option("--removed", is_flag=True, help="Those that were removed; `cost --tenant` still has their bills.")
 @json_option
-def list_tenants(*, as_json: bool) -> None:
+def list_tenants(*, removed: bool, as_json: bool) -> None:
     """List all tenants, if you administer the platform; else your own."""
     from mainstay.sdk.client import Client
 
     with Client() as client:
-        found = client.tenants()
+        found = client.tenants(removed=removed)
     if as_json:
         print_json(found)
+        return
+    if removed:
+        rows = ((one.name, one.created_by, f"{one.removed_at:%Y-%m-%d}") for one in found)
+        print_table(("TENANT", "BY", "REMOVED"), rows)
+        if not found:
+            say("no tenant was removed")
         return
     print_table(("TENANT", "BY"), ((one.name, one.created_by) for one in found))
 
@@ -45,9 +52,28 @@ def create_tenant(name: str, *, administrator: str, as_json: bool) -> None:
     _show_token(made.token, made.administrator)
 
 
+@tenant.command(name="remove")
+@click.argument("name")
+@json_option
+def remove_tenant(name: str, *, as_json: bool) -> None:
+    """End a tenant for good, with its members, their tokens, its roles, secrets and webhooks.
+
+    Refused while it has open runs, endpoints, volumes, or projects beside `default`. Finished runs, files and costs stay
+    on record, and so its name is not given again.
+    """
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        client.remove_tenant(name)
+    if as_json:
+        print_json({"removed": name})
+    say(f"tenant {name} is removed: nobody can sign in there, and its name stays taken")
+    say(f"  next: mainstay cost --tenant {name} still prints its bill")
+
+
 @click.group()
 def project() -> None:
-    """List and make projects of your tenant."""
+    """List, make and remove projects of your tenant."""
 
 
 @project.command(name="list")
@@ -77,6 +103,24 @@ def create_project(name: str, *, as_json: bool) -> None:
         print_json({"created": name})
     say(f"✓ project {name} is there", colour="green")
     say(f"  next: mainstay member add NAME --role user --project {name}")
+
+
+@project.command(name="remove")
+@click.argument("name")
+@json_option
+def remove_project(name: str, *, as_json: bool) -> None:
+    """End a project for good, with the roles in it, its webhooks, and tokens that are good nowhere else.
+
+    Refused while it has open runs, endpoints or volumes. Finished runs, files and costs stay on record, and so its name
+    is not given again.
+    """
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        client.remove_project(name)
+    if as_json:
+        print_json({"removed": name})
+    say(f"project {name} is removed: nothing is put into it any more, and its name stays taken")
 
 
 @click.group()

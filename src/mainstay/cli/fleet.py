@@ -43,13 +43,14 @@ def gpus(*, as_json: bool) -> None:
 )
 @click.option("--since", metavar="TIME", help="UTC, e.g. 2026-11-01 or 2026-11-01T12:00Z. Default: 30 days ago.")
 @click.option("--until", metavar="TIME", help="Default: now.")
+@click.option("--tenant", default="", metavar="NAME", help="Another than yours, if you administer the platform.")
 @json_option
-def cost(*, group_by: str, since: str | None, until: str | None, as_json: bool) -> None:
+def cost(*, group_by: str, since: str | None, until: str | None, tenant: str, as_json: bool) -> None:
     """Print the bill. Its lines add up exactly to its total; ACCRUING is what runs now and is not yet charged."""
     from mainstay.sdk.client import Client
 
     with Client() as client:
-        bill = client.cost(group_by=group_by, since=since, until=until)
+        bill = client.cost(group_by=group_by, since=since, until=until, tenant=tenant)
     if as_json:
         print_json(bill)
         return

@@ -398,15 +398,17 @@ class EffectLoop:
         return view.at > 0 and runs and self._clock.monotonic() >= self._witness_due
 
     async def _commit(self, actions: list[Action], epoch: Epoch) -> bool:
-        """Whether anything was refused, but for guests whose workload is over: that is remembered."""
+        """Whether anything was refused, but for guests whose workload is over or whose project is gone: that is remembered."""
         if not actions:
             return False
         plan = Plan(actor=f"cluster/{self._cluster.name}", now=self._clock.now(), actions=tuple(actions), epoch=epoch)
         result = await self._offload(self._store.commit, plan)
         over = {name for refused in result.refused if (name := _finished(refused, actions))}
-        if over:
-            self._memory = replace(self._memory, finished=self._memory.finished | over)
-        return len(result.refused) > len(over)
+        gone = [(owner, one.reason) for one in result.refused if (owner := _gone(one, actions))]
+        if over or gone:
+            finished, known = self._memory.finished | over, {**self._memory.gone, **dict(gone)}
+            self._memory = replace(self._memory, finished=finished, gone=known)
+        return len(result.refused) > len(over) + len(gone)
 
 
 def _with_output(action: ObservePod, output: Output) -> ObservePod:
@@ -423,6 +425,14 @@ def _finished(refused: Refused, actions: list[Action]) -> str:
     if isinstance(action, Submit) and refused.reason.code is Code.DUPLICATE:
         return action.workload.id
     return ""
+
+
+def _gone(refused: Refused, actions: list[Action]) -> Owner | None:
+    """The project that was removed, for which something came; None if it is something else."""
+    action = actions[refused.index]
+    if isinstance(action, Submit) and refused.reason.code in {Code.TENANT_GONE, Code.PROJECT_GONE}:
+        return Owner(tenant=action.workload.tenant, project=action.workload.project)
+    return None
 
 
 def has_output(action: ObservePod, rows: Mapping[str, Wanted]) -> bool:

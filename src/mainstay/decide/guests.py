@@ -15,7 +15,18 @@ from dataclasses import dataclass, field, replace
 
 from mainstay.decide.reconcile import MISSING_GRACE_SECONDS, observations
 from mainstay.domain import ids
-from mainstay.domain.allocation import BindPod, End, EvictPod, PodAction, PodState, SeekPod, Seen, TellPod, Wanted
+from mainstay.domain.allocation import (
+    BindPod,
+    End,
+    EvictPod,
+    Owner,
+    PodAction,
+    PodState,
+    SeekPod,
+    Seen,
+    TellPod,
+    Wanted,
+)
 from mainstay.domain.guest import Guest, plain_name
 from mainstay.domain.plan import Action, Advance, NewWorkload, RowVersion, Submit
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
@@ -54,6 +65,8 @@ class Memory:
     """By UID."""
     finished: frozenset[str] = frozenset()
     """Ids of workloads that are over, as the store said, although their pods still wait."""
+    gone: Mapping[Owner, Reason] = field(default_factory=dict)
+    """Projects that were removed, as the store said, although pods come for them. They never come back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +103,7 @@ def host(
         actions.extend(observations(row, _state(row, guest), now=now))
         effects.extend(_effects(row, guest, overdue=overdue))
     actions.extend(_withdrawals(adopted, reported, overdue))
-    arrivals = _Arrivals(guests, taken=_taken(rows, adopted))
+    arrivals = _Arrivals(guests, taken=_taken(rows, adopted), gone=memory.gone)
     actions.extend(arrivals.submissions(cluster, memory.finished))
     effects.extend(arrivals.evictions(memory.finished))
     tells = _tells({**_words(adopted, reported), **arrivals.words}, reported, memory.told, tick=tick)
@@ -100,7 +113,7 @@ def host(
     return Hosting(
         actions=tuple(actions),
         effects=(*effects, *tells),
-        memory=Memory(missing=missing, told=told, finished=finished),
+        memory=Memory(missing=missing, told=told, finished=finished, gone=memory.gone),
     )
 
 
@@ -232,14 +245,16 @@ def _taken(rows: Iterable[Wanted], adopted: Iterable[Workload]) -> frozenset[str
 class _Arrivals:
     """Guests that wait and belong to no workload: as units that can be placed, by the id that each would have."""
 
-    def __init__(self, guests: Iterable[Guest], *, taken: frozenset[str]) -> None:
+    def __init__(self, guests: Iterable[Guest], *, taken: frozenset[str], gone: Mapping[Owner, Reason]) -> None:
         self.units: dict[str, tuple[Guest, ...]] = {}
         self.words: dict[str, str] = {}
         """UID -> why it is in no unit."""
         groups: dict[tuple[str, str], list[Guest]] = {}
         for guest in guests:
             free = guest.waits and guest.pod.uid not in taken
-            if guest.problem:
+            if why := gone.get(Owner(tenant=guest.tenant, project=guest.project)):
+                self._say((guest,), why)
+            elif guest.problem:
                 self._say((guest,), Reason(code=Code.CANNOT_BE_PLACED, numbers={"detail": guest.problem}))
             elif guest.group is not None and not guest.over:
                 groups.setdefault((guest.pod.namespace, guest.group.name), []).append(guest)

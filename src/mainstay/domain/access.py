@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
+
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.reason import Code, Reason
 
 
 class Permission(StrEnum):
@@ -86,21 +90,42 @@ class MemberKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """Who is billed; nothing of one is visible to another."""
+    """Who is billed; nothing of one is visible to another. Times in UTC microseconds."""
 
     name: str
     created_at: int
     created_by: str
+    removed_at: int = 0
+    """0: it is there. The name of one that was removed stays taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A named part of a tenant."""
+    """A named part of a tenant. Times in UTC microseconds."""
 
     tenant: str
     name: str
     created_at: int
     created_by: str
+    removed_at: int = 0
+    """As that of a tenant."""
+
+
+def tenant_gone(name: str, removed_at: int) -> Reason:
+    """The refusal of whoever comes with the name of a tenant that was removed."""
+    return Reason(code=Code.TENANT_GONE, object=name, numbers={"date": _day(removed_at)})
+
+
+def project_gone(name: str, removed_at: int) -> Reason:
+    """The same of a project."""
+    return Reason(code=Code.PROJECT_GONE, object=name, numbers={"date": _day(removed_at)})
+
+
+GONE_HINT: Final = "use another name: runs, files and costs are on record under this one"
+
+
+def _day(at: int) -> str:
+    return datetime.fromtimestamp(at // MICROSECONDS_PER_SECOND, UTC).date().isoformat()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

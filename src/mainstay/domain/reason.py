@@ -57,10 +57,18 @@ class Code(StrEnum):
     NO_SUCH_QUEUE = "NoSuchQueue"
     TENANT_ADDED = "TenantAdded"
     TENANT_THERE = "TenantThere"
+    NO_SUCH_TENANT = "NoSuchTenant"
+    TENANT_REMOVED = "TenantRemoved"
+    TENANT_IN_USE = "TenantInUse"
+    TENANT_GONE = "TenantGone"
+    BUILT_IN = "BuiltIn"
     ONE_USER = "OneUser"
     PROJECT_ADDED = "ProjectAdded"
     PROJECT_THERE = "ProjectThere"
     NO_SUCH_PROJECT = "NoSuchProject"
+    PROJECT_REMOVED = "ProjectRemoved"
+    PROJECT_IN_USE = "ProjectInUse"
+    PROJECT_GONE = "ProjectGone"
     ROLE_SET = "RoleSet"
     ROLE_REMOVED = "RoleRemoved"
     ROLE_IN_USE = "RoleInUse"
@@ -242,10 +250,18 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.NO_SUCH_QUEUE: "no such queue: {object}",
         Code.TENANT_ADDED: "tenant {object} added by {by}",
         Code.TENANT_THERE: "there is a tenant {object} already",
+        Code.NO_SUCH_TENANT: "no such tenant: {object}",
+        Code.TENANT_REMOVED: "tenant {object} removed by {by}",
+        Code.TENANT_IN_USE: "tenant {object} is in use: {detail}",
+        Code.TENANT_GONE: "tenant {object} was removed on {date}, and its name stays taken",
+        Code.BUILT_IN: "{object} is built in, and stays",
         Code.ONE_USER: "cluster {object} runs all jobs as one user: it serves one tenant only, and there would be {tenants}",
         Code.PROJECT_ADDED: "project {object} added by {by}",
         Code.PROJECT_THERE: "there is a project {object} already",
         Code.NO_SUCH_PROJECT: "no such project: {object}",
+        Code.PROJECT_REMOVED: "project {object} removed by {by}",
+        Code.PROJECT_IN_USE: "project {object} is in use: {detail}",
+        Code.PROJECT_GONE: "project {object} was removed on {date}, and its name stays taken",
         Code.ROLE_SET: "role {object} set by {by}: it may {detail}",
         Code.ROLE_REMOVED: "role {object} removed by {by}",
         Code.ROLE_IN_USE: "role {object} is in use by {members}",

@@ -11,6 +11,7 @@ from mainstay.decide import billing
 from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Allocation
 from mainstay.domain.billing import GroupBy
+from mainstay.domain.errors import NotFound
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
 from mainstay.operations.principal import Principal
 from mainstay.ports import Store
@@ -44,10 +45,20 @@ class Bill:
         return sum(line.charged_micros + line.accruing_micros for line in self.lines)
 
 
-def bill(store: Store, principal: Principal, *, group_by: GroupBy, since: int, until: int, now: int) -> Bill:
-    """Usage that started in [since, until), UTC microseconds, and the unrecorded usage of live pods if now is inside."""
+def bill(
+    store: Store, principal: Principal, *, group_by: GroupBy, since: int, until: int, now: int, tenant: str = ""
+) -> Bill:
+    """Usage that started in [since, until), UTC microseconds, and the unrecorded usage of live pods if now is inside.
+
+    `tenant`: empty for the caller's own; another, be it removed, for who administers the platform. Raises Forbidden, NotFound.
+    """
     principal.require(Permission.READ)
-    ledger = store.ledger(tenant=principal.tenant, group_by=group_by, since=since, until=until)
+    if tenant and tenant != principal.tenant:
+        principal.require(Permission.MANAGE)
+        if tenant not in {one.name for one in store.tenants()}:
+            msg = f"no such tenant: {tenant}"
+            raise NotFound(msg, object_=tenant, hint="list them with: mainstay tenant list, and tenant list --removed")
+    ledger = store.ledger(tenant=tenant or principal.tenant, group_by=group_by, since=since, until=until)
     lines: defaultdict[str, _Line] = defaultdict(_Line)
     for usage in ledger.usage:
         lines[usage.group].use(usage.resources, usage.duration_us)

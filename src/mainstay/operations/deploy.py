@@ -51,7 +51,7 @@ async def deploy(
 ) -> Done:
     """Returns once the candidate is on record; it takes over when it is healthy.
 
-    Raises NotFound, NotYet while the workload has not succeeded, Invalid if it made no model.
+    Raises NotFound, NotYet while the workload has not succeeded, Invalid if it made no model, Gone if its project was removed.
     """
     principal.require_somewhere(Permission.DEPLOY)
     if done := await services.offload(replayed, services.store, principal, request):

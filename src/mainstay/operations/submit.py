@@ -77,7 +77,7 @@ def submit(
 ) -> Done:
     """Accept all jobs or none. When this returns they are on disk. `open_max`: of the tenant at a time, 0: no limit.
 
-    Raises Invalid, KeyReused, TooMany, Unavailable.
+    Raises Invalid, Gone for a project that was removed, KeyReused, TooMany, Unavailable.
     """
     for job in jobs:
         principal.require(Permission.SUBMIT, job.project)
@@ -240,7 +240,7 @@ def _says_no_limit(job: JobRequest) -> bool:
 def _require_walls(store: Store, jobs: Sequence[JobRequest]) -> None:
     """Raises Invalid for shares in time of GPUs where jobs of several tenants could meet on a card (security.md A8)."""
     shares = sorted({share for job in jobs for share in _shares(job.spec)})
-    if shares and len(store.tenants()) > 1:
+    if shares and sum(not tenant.removed_at for tenant in store.tenants()) > 1:
         msg = f"gpu: {shares[0]} is a share in time, without a wall to whoever else is on the card, and there are several tenants"
         raise Invalid(msg, object_="resources", hint="ask for a slice (MIG), as 1g.10gb, or for a whole GPU")
 

@@ -13,11 +13,11 @@ from mainstay.domain.access import (
     Permission,
     Tenant,
 )
-from mainstay.domain.errors import Conflict, StateUnusable
-from mainstay.domain.plan import AddTenant, AddToken, Plan, SetMember
+from mainstay.domain.errors import Conflict, NotFound, StateUnusable
+from mainstay.domain.plan import AddTenant, AddToken, Plan, RemoveTenant, SetMember
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations import members, projects, tokens
-from mainstay.operations.principal import Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, committed, replayed
 from mainstay.ports import Store
 
 SECOND_TENANT_HINT = (
@@ -27,10 +27,10 @@ SECOND_TENANT_HINT = (
 FIRST_TOKEN = "first token of the tenant"  # noqa: S105 its name
 
 
-def tenants(store: Store, principal: Principal) -> tuple[Tenant, ...]:
-    """All of them for who administers the platform, else the caller's own."""
+def tenants(store: Store, principal: Principal, *, removed: bool = False) -> tuple[Tenant, ...]:
+    """All of them for who administers the platform, else the caller's own. `removed`: those that were, instead."""
     principal.require_somewhere(Permission.READ)
-    found = store.tenants()
+    found = tuple(tenant for tenant in store.tenants() if bool(tenant.removed_at) == removed)
     if principal.may(Permission.MANAGE):
         return found
     return tuple(tenant for tenant in found if tenant.name == principal.tenant)
@@ -41,7 +41,7 @@ def create(
 ) -> str:
     """A tenant and its first administrator; the token of that, shown here and never again: empty for a repetition.
 
-    Raises Invalid, and Conflict if it is there or jobs of two tenants would run as one user (security.md E6).
+    Raises Invalid, Conflict if it is there or jobs of two tenants would run as one user (security.md E6), and Gone if it was.
     """
     principal.require(Permission.MANAGE)
     if replayed(store, principal, request):
@@ -85,6 +85,30 @@ def create(
         hint = SECOND_TENANT_HINT if "tenants" in error.numbers else "list them with: mainstay tenant list"
         raise Conflict(error.message, object_=error.object, hint=hint, numbers=error.numbers) from error
     return "" if result.reply is not None else token
+
+
+def remove(store: Store, principal: Principal, name: str, *, now: int, request: RequestKey | None) -> Done:
+    """End a tenant for good. Raises NotFound, Gone if it was removed, Conflict while anything lives there, with its names."""
+    principal.require(Permission.MANAGE)
+    if done := replayed(store, principal, request):
+        return done
+    if name not in {tenant.name for tenant in store.tenants()}:
+        msg = f"no such tenant: {name}"
+        raise NotFound(msg, object_=name, hint="list them with: mainstay tenant list")
+    if name == principal.tenant != DEFAULT_TENANT:
+        msg = f"{name} is your own tenant, and you would be gone with it"
+        raise Conflict(msg, object_=name, hint="somebody of another tenant who administers the platform removes it")
+    reason = Reason(code=Code.TENANT_REMOVED, object=name, numbers={"by": principal.name})
+    action = RemoveTenant(tenant=name, reason=reason)
+    try:
+        return committed(store, principal, action, now=now, request=request, hint="")
+    except Conflict as error:
+        hint = (
+            f"its members do so first: {ends}"
+            if (ends := projects.ends_of(error))
+            else "list them with: mainstay tenant list"
+        )
+        raise Conflict(error.message, object_=error.object, hint=hint, numbers=error.numbers) from error
 
 
 def at_start(store: Store, *, now: int) -> None:

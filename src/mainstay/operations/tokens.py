@@ -35,6 +35,7 @@ from mainstay.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unaut
 from mainstay.domain.plan import AddToken, Plan, RevokeToken, UseToken
 from mainstay.domain.quantity import MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
+from mainstay.operations import projects
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
@@ -235,7 +236,7 @@ def _check_wish(store: Store, principal: Principal, wish: TokenWish) -> None:
     if wish.caps.gpus is not None and wish.caps.gpus < 0:
         msg = f"gpus: {wish.caps.gpus} is not allowed"
         raise Invalid(msg, object_="gpus", hint="0 or more, of one run")
-    known = {"default", *(project.name for project in store.projects(tenant=principal.tenant))}
+    known = projects.names(store, principal.tenant) if wish.caps.projects else frozenset()
     for project in sorted(wish.caps.projects or ()):
         if project not in known:
             msg = f"projects: there is no project {project!r}"

@@ -414,13 +414,17 @@ class AsyncClient:
         """A token for twelve hours, once the code was entered at the identity provider; until then ApiError `not_yet`."""
         return await self._run(calls_access.finish_device(device))
 
-    async def tenants(self) -> builtins.list[TenantView]:
-        """Every tenant, for who administers the platform; else your own."""
-        return await self._run(calls_access.tenants())
+    async def tenants(self, *, removed: bool = False) -> builtins.list[TenantView]:
+        """Every tenant, for who administers the platform; else your own. `removed`: those that were removed, instead."""
+        return await self._run(calls_access.tenants(removed=removed))
 
     async def create_tenant(self, name: str, *, administrator: str) -> NewTenantView:
         """Make a tenant and its first administrator, whose token is shown here and never again."""
         return await self._run(calls_access.create_tenant(name, administrator=administrator))
+
+    async def remove_tenant(self, name: str) -> None:
+        """End a tenant for good, with its members, tokens and secrets. Refused while anything lives there."""
+        await self._run(calls_access.remove_tenant(name))
 
     async def projects(self) -> builtins.list[ProjectView]:
         """The projects of the tenant that you may look into."""
@@ -429,6 +433,10 @@ class AsyncClient:
     async def create_project(self, name: str) -> None:
         """Make a project of your tenant."""
         await self._run(calls_access.create_project(name))
+
+    async def remove_project(self, name: str) -> None:
+        """End a project of your tenant for good. Refused while anything lives in it."""
+        await self._run(calls_access.remove_project(name))
 
     async def roles(self) -> builtins.list[RoleView]:
         """Every role with all that it may."""
@@ -520,10 +528,18 @@ class AsyncClient:
         return await self._run(calls.deliveries(name, most=most))
 
     async def cost(
-        self, *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None
+        self,
+        *,
+        group_by: str = "workload",
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        tenant: str = "",
     ) -> CostView:
-        """The bill, by `workload`, `project` or `day`; of the last 30 days if nothing is said."""
-        return await self._run(calls.cost(group_by=group_by, since=since, until=until))
+        """The bill, by `workload`, `project` or `day`; of the last 30 days if nothing is said.
+
+        `tenant`: another than your own, be it removed, if you administer the platform.
+        """
+        return await self._run(calls.cost(group_by=group_by, since=since, until=until, tenant=tenant))
 
     async def models(self, *, model: str = "") -> builtins.list[ModelVersionView]:
         """Registered versions of models, newest first."""

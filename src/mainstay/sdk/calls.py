@@ -484,10 +484,15 @@ def deliveries(name: str, *, most: int = 0) -> Flow[list[DeliveryView]]:
 
 
 def cost(
-    *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None
+    *,
+    group_by: str = "workload",
+    since: datetime | str | None = None,
+    until: datetime | str | None = None,
+    tenant: str = "",
 ) -> Flow[CostView]:
     """The bill."""
-    params = {"group_by": group_by, **plain({"since": _instant(since), "until": _instant(until)})}
+    when = plain({"since": _instant(since), "until": _instant(until)})
+    params = {"group_by": group_by, **when, **plain({"tenant": tenant})}
     return (yield Request(method="GET", path="/v1/cost", params=params)).read(CostView)
 
 

@@ -47,15 +47,20 @@ def finish_device(device: str) -> Flow[SignedInView]:
     return (yield request).read(SignedInView)
 
 
-def tenants() -> Flow[list[TenantView]]:
+def tenants(*, removed: bool = False) -> Flow[list[TenantView]]:
     """Those that you may see."""
-    return (yield from pages("/v1/tenants", Page[TenantView], {}))
+    return (yield from pages("/v1/tenants", Page[TenantView], {"removed": "true"} if removed else {}))
 
 
 def create_tenant(name: str, *, administrator: str) -> Flow[NewTenantView]:
     """A tenant and its first administrator."""
     body = TenantRequest(name=name, administrator=administrator)
     return (yield write("POST", "/v1/tenants", json=body.model_dump_json())).read(NewTenantView)
+
+
+def remove_tenant(name: str) -> Flow[None]:
+    """End it for good."""
+    yield write("DELETE", f"/v1/tenants/{segment(name)}")
 
 
 def projects() -> Flow[list[ProjectView]]:
@@ -66,6 +71,11 @@ def projects() -> Flow[list[ProjectView]]:
 def create_project(name: str) -> Flow[None]:
     """A project of your tenant."""
     yield write("POST", "/v1/projects", json=ProjectRequest(name=name).model_dump_json())
+
+
+def remove_project(name: str) -> Flow[None]:
+    """End it for good."""
+    yield write("DELETE", f"/v1/projects/{segment(name)}")
 
 
 def roles() -> Flow[list[RoleView]]:

@@ -415,13 +415,17 @@ class Client:
         """A token for twelve hours, once the code was entered at the identity provider; until then ApiError `not_yet`."""
         return self._run(calls_access.finish_device(device))
 
-    def tenants(self) -> builtins.list[TenantView]:
-        """Every tenant, for who administers the platform; else your own."""
-        return self._run(calls_access.tenants())
+    def tenants(self, *, removed: bool = False) -> builtins.list[TenantView]:
+        """Every tenant, for who administers the platform; else your own. `removed`: those that were removed, instead."""
+        return self._run(calls_access.tenants(removed=removed))
 
     def create_tenant(self, name: str, *, administrator: str) -> NewTenantView:
         """Make a tenant and its first administrator, whose token is shown here and never again."""
         return self._run(calls_access.create_tenant(name, administrator=administrator))
+
+    def remove_tenant(self, name: str) -> None:
+        """End a tenant for good, with its members, tokens and secrets. Refused while anything lives there."""
+        self._run(calls_access.remove_tenant(name))
 
     def projects(self) -> builtins.list[ProjectView]:
         """The projects of the tenant that you may look into."""
@@ -430,6 +434,10 @@ class Client:
     def create_project(self, name: str) -> None:
         """Make a project of your tenant."""
         self._run(calls_access.create_project(name))
+
+    def remove_project(self, name: str) -> None:
+        """End a project of your tenant for good. Refused while anything lives in it."""
+        self._run(calls_access.remove_project(name))
 
     def roles(self) -> builtins.list[RoleView]:
         """Every role with all that it may."""
@@ -519,10 +527,18 @@ class Client:
         return self._run(calls.deliveries(name, most=most))
 
     def cost(
-        self, *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None
+        self,
+        *,
+        group_by: str = "workload",
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        tenant: str = "",
     ) -> CostView:
-        """The bill, by `workload`, `project` or `day`; of the last 30 days if nothing is said."""
-        return self._run(calls.cost(group_by=group_by, since=since, until=until))
+        """The bill, by `workload`, `project` or `day`; of the last 30 days if nothing is said.
+
+        `tenant`: another than your own, be it removed, if you administer the platform.
+        """
+        return self._run(calls.cost(group_by=group_by, since=since, until=until, tenant=tenant))
 
     def models(self, *, model: str = "") -> builtins.list[ModelVersionView]:
         """Registered versions of models, newest first."""

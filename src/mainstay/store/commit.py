@@ -21,7 +21,8 @@ from typing import cast
 
 import sqlalchemy as sa
 
-from mainstay.domain.errors import Conflict, Fenced, KeyReused, TooMany
+from mainstay.domain.access import GONE_HINT
+from mainstay.domain.errors import Conflict, Fenced, Gone, KeyReused, MainstayError, TooMany
 from mainstay.domain.fleet import lease_of
 from mainstay.domain.plan import (
     Action,
@@ -34,7 +35,7 @@ from mainstay.domain.plan import (
     Submit,
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
-from mainstay.domain.reason import Code
+from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import OPEN_MAX_HINT
 from mainstay.store import codec, guards, tables
 from mainstay.store.apply import apply, word
@@ -57,7 +58,7 @@ class NothingToWrite(Exception):
 
 
 def commit_in(connection: sa.Connection, plan: Plan) -> CommitResult:
-    """The body of the write transaction. Raises NothingToWrite, Conflict, TooMany, Fenced, KeyReused: all of
+    """The body of the write transaction. Raises NothingToWrite, Conflict, TooMany, Gone, Fenced, KeyReused: all of
     them roll back.
     """
     head = locked_head(connection)
@@ -122,12 +123,21 @@ def _apply_all(world: World, plan: Plan) -> tuple[Refused, ...]:
             if (plan.epoch is None or isinstance(action, Submit | Reseal)) and len(world.changes.events) > events:
                 _audit(world, action)
             continue
-        if plan.atomic and reason.code is Code.TOO_MANY_OPEN:
-            raise TooMany(reason.sentence, object_=reason.object, numbers=reason.numbers, hint=OPEN_MAX_HINT)
         if plan.atomic:
-            raise Conflict(reason.sentence, object_=reason.object, numbers=reason.numbers)
+            raise _refusal(reason)
         refused.append(Refused(index=index, reason=reason))
     return tuple(refused)
+
+
+def _refusal(reason: Reason) -> MainstayError:
+    """What ends a plan that is applied whole or not at all."""
+    match reason.code:
+        case Code.TOO_MANY_OPEN:
+            return TooMany(reason.sentence, object_=reason.object, numbers=reason.numbers, hint=OPEN_MAX_HINT)
+        case Code.TENANT_GONE | Code.PROJECT_GONE:
+            return Gone(reason.sentence, object_=reason.object, numbers=reason.numbers, hint=GONE_HINT)
+        case _:
+            return Conflict(reason.sentence, object_=reason.object, numbers=reason.numbers)
 
 
 def _audit(world: World, action: Action) -> None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from mainstay.domain.access import DEFAULT_PROJECT, PLATFORM_ADMIN, ROLES, Member, Permission
+from collections.abc import Sequence
+
+from mainstay.domain.access import (
+    DEFAULT_PROJECT,
+    DEFAULT_TENANT,
+    PLATFORM_ADMIN,
+    ROLES,
+    Member,
+    Permission,
+    project_gone,
+    tenant_gone,
+)
 from mainstay.domain.fleet import Stay
 from mainstay.domain.plan import SetGroupRole, SetMember
+from mainstay.domain.quantity import counted
 from mainstay.domain.reason import Code, Reason
 from mainstay.store import codec, codec_access, codec_fleet
 from mainstay.store.rows import MemberRow
-from mainstay.store.world import World
+from mainstay.store.world import NAMES_SHOWN, Living, OfTenant, World
 
 MEMBERS_SHOWN = 3
 
@@ -30,7 +42,61 @@ def one_user(cluster: str, *, tenants: int) -> Reason:
 
 def project_is_there(world: World, tenant: str, project: str) -> bool:
     """Every tenant has the default one."""
-    return project == DEFAULT_PROJECT or (tenant, project) in world.projects
+    row = world.projects.get((tenant, project))
+    return project == DEFAULT_PROJECT or (row is not None and not row["removed_at"])
+
+
+def home_is_there(world: World, place: OfTenant | None) -> Reason | None:
+    """Nothing is put into a tenant or project that was removed, whatever whoever puts it there has read. The only line."""
+    if place is None:
+        return None
+    tenant, project = map(codec.storable, place)
+    if (tenant, "") in world.gone:
+        return tenant_gone(tenant, world.gone[tenant, ""])
+    if project and (tenant, project) in world.gone:
+        return project_gone(project, world.gone[tenant, project])
+    return None
+
+
+def project_may_leave(world: World, tenant: str, project: str) -> Reason | None:
+    """It is there, and nothing lives in it. The only line."""
+    row = world.projects.get((tenant, project))
+    if project == DEFAULT_PROJECT:
+        return Reason(code=Code.BUILT_IN, object=project)
+    if row is None:
+        return Reason(code=Code.NO_SUCH_PROJECT, object=project)
+    if row["removed_at"]:
+        return project_gone(project, row["removed_at"])
+    return _in_use(Code.PROJECT_IN_USE, project, world.living[tenant, project])
+
+
+def tenant_may_leave(world: World, tenant: str) -> Reason | None:
+    """It is there, nothing lives in it, and somebody is left to administer the platform. The only line."""
+    row = world.tenants.get(tenant)
+    if tenant == DEFAULT_TENANT:
+        return Reason(code=Code.BUILT_IN, object=tenant)
+    if row is None:
+        return Reason(code=Code.NO_SUCH_TENANT, object=tenant)
+    if row["removed_at"]:
+        return tenant_gone(tenant, row["removed_at"])
+    of = {key[0] for key, row in world.members.items() if row["role"] == PLATFORM_ADMIN}
+    if of == {tenant}:
+        return Reason(code=Code.LAST_ADMINISTRATOR, object=tenant)
+    there = sorted(name for (of, name), row in world.projects.items() if of == tenant and not row["removed_at"])
+    projects = [Living(kind="project", count=len(there), names=tuple(there[:NAMES_SHOWN]))] if there else []
+    return _in_use(Code.TENANT_IN_USE, tenant, (*world.living[tenant, ""], *projects))
+
+
+def _in_use(code: Code, name: str, found: Sequence[Living]) -> Reason | None:
+    """What lives there, by the first few names and by number."""
+    if not found:
+        return None
+    words = []
+    for one in found:
+        more = f" and {one.count - len(one.names)} more" if one.count > len(one.names) else ""
+        words.append(f"{counted(one.count, one.kind)} ({', '.join(one.names)}{more})")
+    numbers: dict[str, int | float | str] = {"detail": ", ".join(words), **{one.kind: one.count for one in found}}
+    return Reason(code=code, object=name, numbers=numbers)
 
 
 def nobody_has_role(world: World, tenant: str, name: str) -> Reason | None:

@@ -58,8 +58,10 @@ from mainstay.domain.plan import (
     RemoveNodeFlavor,
     RemoveOwnRole,
     RemovePriorityClass,
+    RemoveProject,
     RemoveQueue,
     RemoveSecret,
+    RemoveTenant,
     RemoveVolume,
     RemoveWebhook,
     Reprioritize,
@@ -89,7 +91,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.workload import Kind, Phase
-from mainstay.store import codec, history, queries, tables, webhooks
+from mainstay.store import belongings, codec, history, queries, tables, webhooks
 from mainstay.store.access import load_people
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import (
@@ -138,6 +140,7 @@ def load(connection: sa.Connection, world: World, actions: Collection[Action]) -
     )
     _load_secrets(connection, world, needs)
     webhooks.load(connection, world, actions)
+    belongings.load(connection, world, actions)
     _load_volumes(connection, world, needs)
     _load_queues(connection, world, needs)
     _load_history(connection, world, needs)
@@ -314,6 +317,11 @@ class Needs:
                 self.tenants = self.clusters = True
             case AddProject(tenant=tenant) | SetOwnRole(tenant=tenant) | RemoveOwnRole(tenant=tenant):
                 self.people_of.add(tenant)
+            case RemoveProject(tenant=tenant):
+                self.people_of.add(codec.storable(tenant))
+            case RemoveTenant(tenant=tenant):
+                self.people_of.add(codec.storable(tenant))
+                self.tenants = True
             case SetMember(tenant=tenant, identity=identity):
                 self.people_of.add(tenant)
                 self.identities.extend([identity] if identity else [])

@@ -548,4 +548,5 @@ def fetch(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, An
 
 def has_several_tenants(connection: sa.Connection) -> bool:
     """Whether jobs of different tenants may meet."""
-    return len(connection.execute(sa.select(tables.tenants.c.name).limit(2)).all()) > 1
+    table = tables.tenants
+    return len(connection.execute(sa.select(table.c.name).where(table.c.removed_at == 0).limit(2)).all()) > 1

@@ -333,6 +333,7 @@ class TenantRow(TypedDict):
     name: str
     created_at: int
     created_by: str
+    removed_at: int
 
 
 class ProjectRow(TypedDict):
@@ -342,6 +343,7 @@ class ProjectRow(TypedDict):
     name: str
     created_at: int
     created_by: str
+    removed_at: int
 
 
 class RoleRow(TypedDict):

@@ -445,15 +445,21 @@ queue_history = _table(
 """What the allocations that have ended left of what each queue used lately, as of `at`; it fades from there. Changed in the
 commit that records an end, so `head.allocations_at` says when it changed."""
 
-tenants = _table("tenants", _text("name", key=True), _whole("created_at"), _text("created_by"))
-"""Who is billed. Of this table snapshots know only whether it has several rows (`head.queues_at` says when that changed), of
-those of members nothing: they are read where somebody asks.
+tenants = _table("tenants", _text("name", key=True), _whole("created_at"), _text("created_by"), _whole("removed_at"))
+"""Who is billed. Of this table snapshots know only whether there are several (`head.queues_at` says when that changed), of
+those of members nothing: they are read where somebody asks. `removed_at` is 0 while it is there; the row of one that was removed
+stays, so that its name is not given again.
 """
 
 projects = _table(
-    "projects", _text("tenant", key=True), _text("name", key=True), _whole("created_at"), _text("created_by")
+    "projects",
+    _text("tenant", key=True),
+    _text("name", key=True),
+    _whole("created_at"),
+    _text("created_by"),
+    _whole("removed_at"),
 )
-"""Beside `default`, which every tenant has."""
+"""Beside `default`, which every tenant has. `removed_at` as of tenants."""
 
 roles = _table(
     "roles",

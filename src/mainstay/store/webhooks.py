@@ -15,6 +15,7 @@ from mainstay.domain.plan import (
     EnableWebhook,
     QueueDeliveries,
     RecordAttempt,
+    RemoveProject,
     RemoveWebhook,
     RotateWebhook,
 )
@@ -40,6 +41,8 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
                 tenants.add(webhook.tenant)
             case RemoveWebhook() | RotateWebhook() | EnableWebhook() | QueueDeliveries():
                 tenants.add(action.tenant)
+            case RemoveProject(tenant=tenant):
+                tenants.add(codec.storable(tenant))
             case RecordAttempt(delivery=delivery):
                 tenants.add(delivery.tenant)
                 query = sa.select(_DELIVERIES).where(*_is(delivery.tenant, delivery.webhook, delivery.seq))

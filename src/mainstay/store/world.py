@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from mainstay import chain
@@ -69,6 +70,18 @@ LocalQueueKey: TypeAlias = tuple[str, str, str]
 """Cluster, namespace, name."""
 
 
+NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Living:
+    """What of one kind lives in a tenant or project: how many there are, and the first few by name."""
+
+    kind: str
+    count: int
+    names: tuple[str, ...]
+
+
 class World:
     """What a plan may read and change. A row that is not here does not exist, as far as the plan is concerned."""
 
@@ -89,9 +102,15 @@ class World:
         self.prices: dict[tuple[str, int], PriceRow] = {}
         self.secrets: dict[tuple[str, str], SecretRow] = {}
         self.tenants: dict[str, TenantRow] = {}
-        """Known only if one is added, or a cluster."""
+        """Known only if one is added or removed, or a cluster added; those that were removed are among them."""
         self.projects: dict[OfTenant, ProjectRow] = {}
-        """Known only of tenants of which the plan changes who may what; the same of roles and members."""
+        """Known only of tenants of which the plan changes who may what; the same of roles and members. Those that were removed
+        are among them."""
+        self.gone: dict[OfTenant, int] = {}
+        """(tenant, project), (tenant, "") -> when it was removed; known only of those into which the plan puts something."""
+        self.living: dict[OfTenant, tuple[Living, ...]] = {}
+        """The same keys -> runs, endpoints and volumes that lived there before the plan; known only of those that are to be
+        removed."""
         self.roles: dict[OfTenant, RoleRow] = {}
         self.members: dict[OfTenant, MemberRow] = {}
         """And those of all tenants who administer the platform."""
@@ -263,13 +282,26 @@ class World:
         self.changes.secrets[key] = None
 
     def put_tenant(self, row: TenantRow) -> None:
-        """A new row."""
+        """A new row, or another one in its place."""
         self.tenants[row["name"]] = self.changes.tenants[row["name"]] = row
 
     def put_project(self, row: ProjectRow) -> None:
-        """A new row."""
+        """A new row, or another one in its place."""
         key = row["tenant"], row["name"]
         self.projects[key] = self.changes.projects[key] = row
+
+    def let_go(self, tenant: str) -> None:
+        """Members with their tokens, roles, secrets, webhooks, and replies that are kept for repetitions: all rows go, those
+        that nobody has read among them.
+        """
+        self.changes.let_go.append(tenant)
+        self.members = {key: row for key, row in self.members.items() if key[0] != tenant}
+        self.tokens = {id_: row for id_, row in self.tokens.items() if row["tenant"] != tenant}
+        self.roles = {key: row for key, row in self.roles.items() if key[0] != tenant}
+        self.group_roles = {key: row for key, row in self.group_roles.items() if key[0] != tenant}
+        self.secrets = {key: row for key, row in self.secrets.items() if key[0] != tenant}
+        self.webhooks = {key: row for key, row in self.webhooks.items() if key[0] != tenant}
+        self.deliveries = {key: row for key, row in self.deliveries.items() if key[0] != tenant}
 
     def put_role(self, row: RoleRow) -> None:
         """A new row, or another one in its place."""
@@ -517,6 +549,8 @@ class Changes:
         self.history_policy: list[HistoryPolicyRow] = []
         self.history: dict[str, QueueHistoryRow | None] = {}
         self.priority_classes: dict[str, PriorityClassRow | None] = {}
+        self.let_go: list[str] = []
+        """Tenants of which all rows go that say who may what, of whatever table."""
         self.events: list[EventRow] = []
         self.audit: list[AuditTableRow] = []
         self.redacted: list[int] = []

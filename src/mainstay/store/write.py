@@ -14,6 +14,12 @@ from mainstay.domain.workload import Phase
 from mainstay.store import tables, webhooks
 from mainstay.store.world import World
 
+OF_TENANTS = (
+    *(tables.members, tables.tokens, tables.roles, tables.group_roles, tables.secrets),
+    *(tables.webhooks, tables.deliveries, tables.idempotency),
+)
+"""Who may what in a tenant, and what acts for it: goes when it does."""
+
 
 def write(connection: sa.Connection, world: World) -> None:
     """Insert and update; parents before children, so that references hold at every statement."""
@@ -52,6 +58,9 @@ def write(connection: sa.Connection, world: World) -> None:
     _UPDATE_ENDPOINT.run(connection, changes.endpoints.values())
     _insert(connection, tables.events, changes.events)
     _insert(connection, tables.audit, changes.audit)
+    if changes.let_go:
+        for table in OF_TENANTS:
+            connection.execute(sa.delete(table).where(table.c.tenant.in_(changes.let_go)))
     if changes.redacted:
         connection.execute(_REDACT_AUDIT, [{"of_seq": seq} for seq in changes.redacted])
     _write_head(connection, world)

@@ -32,6 +32,8 @@ class TenantView(View):
     name: str
     created_at: datetime | None = None
     created_by: str = ""
+    removed_at: datetime | None = None
+    """None while it is there."""
 
 
 class NewTenantView(View):

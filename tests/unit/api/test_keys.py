@@ -118,7 +118,17 @@ WRITES = [
             ("/v1/members/zed", "/v1/members/{name}"),
             ("/v1/roles/night", "/v1/roles/{name}"),
             ("/v1/group-roles?group=ml", "/v1/group-roles"),
+            ("/v1/projects/old", "/v1/projects/{name}"),
         )
+    ),
+    Write(
+        "DELETE",
+        "/v1/tenants/biology",
+        "/v1/tenants/{name}",
+        None,
+        {"force": True},
+        "/v1/tenants?removed=true",
+        token="admin-token",
     ),
     Write(
         "POST",
@@ -197,6 +207,10 @@ async def furnished(api: Api) -> Api:
     ):
         put = await api.ask("PUT", path, json=body, token="dora-token")
         assert put.status_code == 200, put.text
+    project = await api.ask("POST", "/v1/projects", json={"name": "old"}, token="dora-token")
+    assert project.status_code == 204, project.text
+    tenant = {"name": "biology", "administrator": "bea"}
+    assert (await api.ask("POST", "/v1/tenants", json=tenant, token="admin-token")).status_code == 201
     cluster = await api.ask("POST", "/v1/clusters", json={**SIMULATED, "name": "east"}, token="admin-token")
     assert cluster.status_code == 201, cluster.text
     return api

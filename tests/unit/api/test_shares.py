@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mainstay.domain.capacity import NodeState
-from mainstay.domain.plan import AddTenant, ObserveNodes, Plan
+from mainstay.domain.plan import AddTenant, ObserveNodes, Plan, RemoveTenant
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from tests.stores import WHY
 from tests.unit.api.conftest import Api
@@ -13,6 +13,7 @@ from tests.unit.api.test_routes import is_problem
 
 SIZE = Resources(cpu_milli=32_000, memory_bytes=64 * BYTES_PER_GIB)
 SLICE, SHARE = "1g.10gb", "T4.shared"
+GPU = {"cpu": 1, "gpu": f"{SHARE}:1"}
 
 
 def commit(api: Api, *actions: object) -> None:
@@ -59,3 +60,10 @@ async def test_with_a_second_tenant_shares_are_given_to_nobody_and_slices_as_bef
     assert {name: int(column.sum()) for name, column in snapshot.nodes.shapes.items()} == {SLICE: 4, SHARE: 0}
     told = (await fleet.ask("GET", f"/v1/workloads/{waiting['id']}/explain")).json()
     assert told["reason"]["code"] == "NeverFits"
+
+
+async def test_shares_are_given_again_once_the_second_tenant_is_removed(fleet: Api):
+    commit(fleet, *(AddTenant(tenant=name, reason=WHY) for name in ("physics", "chemistry")))
+    is_problem(await fleet.ask("POST", "/v1/plan", json={"job": {"name": "a", "run": "true", "resources": GPU}}), 422)
+    commit(fleet, RemoveTenant(tenant="chemistry", reason=WHY))
+    assert await starts(fleet, f"{SHARE}:1")

@@ -75,3 +75,17 @@ def test_a_tenant_and_the_first_token_of_its_administrator_are_made_at_once(site
     again = mainstay("tenant", "create", "chemistry", "--admin", "eve")
     assert again.returncode != 0
     assert "there is a tenant chemistry already" in again.stderr
+
+
+def test_a_project_and_a_tenant_are_removed_and_their_names_are_not_given_again(site: Site) -> None:
+    mainstay("project", "create", "vision")
+    assert "vision is removed: nothing is put into it" in mainstay("project", "remove", "vision").stderr
+    assert "vision" not in mainstay("project", "list").stdout
+    assert "project vision was removed on 20" in mainstay("project", "create", "vision").stderr
+    mainstay("tenant", "create", "chemistry", "--admin", "eve")
+    removed = mainstay("tenant", "remove", "chemistry")
+    assert (removed.returncode, "cost --tenant chemistry" in removed.stderr) == (0, True)
+    assert "chemistry" not in mainstay("tenant", "list").stdout
+    assert [row[:2] for row in rows("tenant", "list", "--removed")] == [["chemistry", "root"]]
+    assert mainstay("cost", "--tenant", "chemistry").returncode == 0
+    assert "tenant chemistry was removed on 20" in mainstay("tenant", "create", "chemistry", "--admin", "eve").stderr

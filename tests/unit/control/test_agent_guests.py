@@ -14,7 +14,7 @@ from mainstay.clusters.simulated import Behaviour
 from mainstay.control.tenure import LEASE_SECONDS
 from mainstay.decide.guests import workload_id
 from mainstay.domain.guest import Group, Guest
-from mainstay.domain.plan import RequestStop, SetLocalQueue, SetQueue
+from mainstay.domain.plan import AddProject, RemoveProject, RequestStop, SetLocalQueue, SetQueue
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import LocalQueue, QueueSpec
 from mainstay.domain.workload import Kind, Phase, PodRef, Workload
@@ -48,12 +48,13 @@ def arrive(
     resources: Resources = SMALL,
     size: int = 1,
     queue: str = "default",
+    project: str = "team",
 ) -> None:
     """Somebody beside the agent makes a pod."""
     guest = Guest(
         pod=PodRef(namespace="team", name=name, uid=f"uid-{name}"),
         tenant=TENANT,
-        project="team",
+        project=project,
         queue=queue,
         priority=50,
         resources=resources,
@@ -105,6 +106,24 @@ async def test_a_pod_of_others_is_placed_and_billed_by_way_of_an_agent(carried: 
     assert work.id == workload_id("web", ["uid-web"])
     assert (work.spec.kind, work.spec.cluster, work.submitted_by) == (Kind.POD, "edge", "cluster/edge")
     assert not carried.agent.failures
+
+
+async def test_pods_for_a_project_that_was_removed_are_told_so_once_and_hold_up_no_others(carried: World) -> None:
+    carried.plane.scene.applied(
+        AddProject(tenant=TENANT, project="team", reason=WHY), RemoveProject(tenant=TENANT, project="team", reason=WHY)
+    )
+    for number in range(3):
+        arrive(carried, f"late-{number}")
+    await carried.turns(3)
+    version = carried.plane.store.version()
+    await carried.turns(3)
+    assert carried.plane.store.version() == version
+    arrive(carried, "web", project="other")
+    await carried.turns(SETTLED_SECONDS)
+    ran_once(carried, "web")
+    assert [work.spec.name for work in hosted(carried)] == ["web"]
+    told = {carried.agent.lodgers.by_uid[f"uid-late-{number}"].words for number in range(3)}
+    assert [words.partition(" on ")[0] for words in told] == ["project team was removed"]
 
 
 async def test_a_group_is_placed_together(carried: World) -> None:

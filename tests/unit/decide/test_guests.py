@@ -19,11 +19,13 @@ from mainstay.decide.guests import (
     workload_id,
 )
 from mainstay.decide.reconcile import MISSING_GRACE_SECONDS
+from mainstay.domain.access import project_gone
 from mainstay.domain.allocation import (
     Allocation,
     BindPod,
     End,
     EvictPod,
+    Owner,
     PodAction,
     PodState,
     SeekPod,
@@ -105,6 +107,15 @@ def test_who_waits_is_submitted_as_its_owner_would_and_pinned_to_its_cluster():
     assert (new.tenant, new.project, new.queue, new.submitted_by) == ("acme", "nlp", "default", "cluster/c")
     assert (spec.kind, spec.name, spec.cluster, spec.restriction, spec.nodes) == (Kind.POD, "web", "c", "r", 1)
     assert (spec.guests[0].uid, spec.choices, spec.max_duration_seconds) == ("uid-web", (AMOUNT,), 9)
+
+
+def test_who_comes_for_a_project_that_was_removed_is_told_so_and_not_submitted():
+    gone = project_gone("nlp", NOON)
+    memory = Memory(gone={Owner(tenant="acme", project="nlp"): gone})
+    found = look([guest(), guest("db", project="cv"), *of_group("a", "b", size=2)], memory=memory)
+    assert [action.workload.spec.name for action in found.actions if isinstance(action, Submit)] == ["db"]
+    assert words(found) == dict.fromkeys(("web", "a", "b"), gone.sentence)
+    assert found.memory.gone == memory.gone
 
 
 def test_the_same_pod_is_the_same_workload_and_another_under_its_name_is_another():

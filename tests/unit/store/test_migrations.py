@@ -153,7 +153,7 @@ def test_a_schema_newer_than_this_code_is_refused_and_left_alone(database: Datab
 def test_latest_is_the_newest_file_and_the_history_is_one_line() -> None:
     scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
     assert scripts.get_heads() == [migrations.LATEST]
-    assert sorted(script.revision for script in scripts.walk_revisions()) == [f"{n:04}" for n in range(1, 32)]
+    assert sorted(script.revision for script in scripts.walk_revisions()) == [f"{n:04}" for n in range(1, 33)]
 
 
 def test_opening_a_current_schema_does_not_load_the_migrations(tmp_path: Path) -> None:
@@ -270,3 +270,18 @@ def test_replies_are_those_of_the_administrator_and_endpoints_keep_their_names(d
     assert store.replied(replace(key, member="bob")) is None
     kept = store.endpoint("digits", tenant="a")
     assert (kept.project, kept.serving, kept.candidate, kept.address, kept.version) == ("p", "s", "c", "h:1", 6)
+
+
+def test_tenants_and_projects_of_before_are_there_and_not_removed(database: Database) -> None:
+    database.write(lambda connection: migrations.migrate(connection, upto="0031"))
+
+    def fill(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("INSERT INTO tenants (name, created_at, created_by) VALUES ('a', 1, 'ada')")
+        connection.exec_driver_sql(
+            "INSERT INTO projects (tenant, name, created_at, created_by) VALUES ('a', 'vision', 1, 'ada')"
+        )
+
+    database.write(fill)
+    scene = Scene(SqlStore(database))
+    assert [row.removed_at for row in (*scene.store.tenants(), *scene.store.projects(tenant="a"))] == [0, 0]
+    scene.submit(tenant="a", project="vision")

@@ -25,6 +25,28 @@ class AddProject(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveProject(Action):
+    """End a project for good, with all roles in it, its webhooks, and tokens that are good nowhere else.
+
+    Refused while it has open runs, endpoints or volumes. Its name stays taken: nothing is put into it from then on.
+    """
+
+    tenant: str
+    project: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveTenant(Action):
+    """End a tenant for good, with its members and their tokens, its roles, secrets and webhooks.
+
+    Refused while it has open runs, endpoints, volumes, or projects beside the default one; if nobody would be left to administer
+    the platform; and for the default one. Its name stays taken: nothing is put into it from then on.
+    """
+
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetOwnRole(Action):
     """Put a role of a tenant's own on record, or say anew what it may: for its members, with their next request."""
 

@@ -59,8 +59,10 @@ from mainstay.domain.plan import (
     RemoveNodeFlavor,
     RemoveOwnRole,
     RemovePriorityClass,
+    RemoveProject,
     RemoveQueue,
     RemoveSecret,
+    RemoveTenant,
     RemoveVolume,
     RemoveWebhook,
     Reprioritize,
@@ -89,7 +91,7 @@ from mainstay.domain.plan import (
     UseToken,
 )
 from mainstay.domain.reason import Reason
-from mainstay.store import guards
+from mainstay.store import guards, guards_access
 from mainstay.store.apply import (
     access,
     clusters,
@@ -101,11 +103,13 @@ from mainstay.store.apply import (
     pods,
     preemption,
     queues,
+    removal,
     secrets,
     volumes,
     webhooks,
     workloads,
 )
+from mainstay.store.belongings import home
 from mainstay.store.world import World
 
 AnyAction = (
@@ -124,6 +128,8 @@ AnyAction = (
     | RemoveSecret
     | AddTenant
     | AddProject
+    | RemoveTenant
+    | RemoveProject
     | SetOwnRole
     | RemoveOwnRole
     | SetMember
@@ -190,7 +196,7 @@ def apply(world: World, action: Action) -> Reason | None:
         refusal = _refusal(world, guard)
         if refusal:
             return refusal
-    return _change(world, known(action))
+    return guards_access.home_is_there(world, home(action)) or _change(world, known(action))
 
 
 def known(action: Action) -> AnyAction:
@@ -249,6 +255,10 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return access.add_tenant(world, action)
         case AddProject():
             return access.add_project(world, action)
+        case RemoveTenant():
+            return removal.remove_tenant(world, action)
+        case RemoveProject():
+            return removal.remove_project(world, action)
         case SetOwnRole():
             return access.set_own_role(world, action)
         case RemoveOwnRole():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from mainstay.domain.access import Member, MemberKind, TokenKind
+from mainstay.domain.access import Member, MemberKind, TokenKind, project_gone, tenant_gone
 from mainstay.domain.plan import (
     AddProject,
     AddTenant,
@@ -34,10 +34,11 @@ def add_tenant(world: World, action: AddTenant) -> Reason | None:
     """A second one only where jobs of different tenants run as different users (security.md E6)."""
     name = codec.storable(action.tenant)
     if name in world.tenants:
-        return Reason(code=Code.TENANT_THERE, object=name)
+        removed_at = world.tenants[name]["removed_at"]
+        return tenant_gone(name, removed_at) if removed_at else Reason(code=Code.TENANT_THERE, object=name)
     if refusal := guards_access.one_user_serves_one_tenant(world, tenants=len(world.tenants) + 1):
         return refusal
-    world.put_tenant(TenantRow(name=name, created_at=world.now, created_by=world.actor))
+    world.put_tenant(TenantRow(name=name, created_at=world.now, created_by=world.actor, removed_at=0))
     world.log("tenant", name, action.reason, tenant=name)
     return None
 
@@ -47,7 +48,10 @@ def add_project(world: World, action: AddProject) -> Reason | None:
     key = action.tenant, codec.storable(action.project)
     if guards_access.project_is_there(world, *key):
         return Reason(code=Code.PROJECT_THERE, object=key[1])
-    world.put_project(ProjectRow(tenant=key[0], name=key[1], created_at=world.now, created_by=world.actor))
+    if key in world.projects:
+        return project_gone(key[1], world.projects[key]["removed_at"])
+    row = ProjectRow(tenant=key[0], name=key[1], created_at=world.now, created_by=world.actor, removed_at=0)
+    world.put_project(row)
     world.log("project", key[1], action.reason, tenant=key[0])
     return None
 
@@ -203,7 +207,7 @@ def revoke_token(world: World, action: RevokeToken) -> Reason | None:
     if row is None or row["tenant"] != action.tenant:
         return Reason(code=Code.NO_SUCH_TOKEN, object=action.id)
     if not row["revoked_at"]:
-        _revoke(world, row)
+        revoke(world, row)
         world.log("token", action.id, action.reason, tenant=action.tenant)
     return None
 
@@ -217,12 +221,12 @@ def spend_token(world: World, action: SpendToken) -> Reason | None:
     return None
 
 
-def _revoke(world: World, row: TokenRow) -> None:
+def revoke(world: World, row: TokenRow) -> None:
     """With the links and sessions that were made with it, and theirs."""
     if not row["revoked_at"]:
         world.put_token({**row, "revoked_at": world.now})
     for child in [child for child in world.tokens.values() if child["parent"] == row["id"]]:
-        _revoke(world, child)
+        revoke(world, child)
 
 
 def _forget_sessions(world: World, tenant: str, member: str) -> None:
