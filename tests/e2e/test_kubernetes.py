@@ -29,6 +29,7 @@ from tests.clusters import RealCluster, create, kubernetes_rig, storage
 from tests.e2e import registry
 from tests.e2e.leaks import assert_nowhere, said_of_a_leak
 from tests.e2e.platform import Platform, platform
+from tests.integration.kubernetes.installed import kubectl
 from tests.objects import objects
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -103,6 +104,23 @@ def test_a_job_runs_in_a_container_and_its_output_is_all_there_is(up: Platform):
     view = up.json("show", "who")
     assert done.stdout == f"{view['pods'][0]['pod']}\n1000\n/mainstay/work\n"
     assert view["pods"][0]["cluster"] == BED
+
+
+def test_a_job_has_no_privileges_and_gains_none(up: Platform):
+    """As the kernel says it, from inside."""
+    script = "grep -E '^(Uid|Groups|CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; touch /x 2>&1 || true"
+    done = up.mainstay("run", "-y", "--infra", BED, *SMALL, "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    *said, refused = done.stdout.splitlines()
+    assert dict(line.split(":", 1) for line in said) == {
+        "Uid": "\t1000" * 4,
+        "Groups": "\t1000 ",
+        "CapEff": "\t" + "0" * 16,
+        "CapBnd": "\t" + "0" * 16,
+        "NoNewPrivs": "\t1",
+        "Seccomp": "\t2",
+    }
+    assert "Read-only file system" in refused
 
 
 def test_a_followed_log_is_whole(up: Platform):
@@ -233,7 +251,9 @@ def test_a_job_that_prints_exports_and_dies_of_its_secret_leaves_it_nowhere(
 def test_a_job_reads_from_an_object_store_and_writes_to_it(up: Platform, real_cluster: RealCluster, tmp_path: Path):
     with objects() as bucket:
         bucket.put("sets/numbers.txt", b"20\n22\n")
-        access = bucket.access(real_cluster.node.machine.network.outer).decode()
+        outer = real_cluster.node.machine.network.outer
+        let_reach(up, real_cluster, address=outer, port=bucket.port)
+        access = bucket.access(outer).decode()
         assert up.mainstay("secret", "set", "store", input=access).returncode == 0
         volumes = [
             {"path": "/data", "source": "s3://bucket/sets", "secret": "store"},
@@ -249,6 +269,23 @@ def test_a_job_reads_from_an_object_store_and_writes_to_it(up: Platform, real_cl
         view = finished(up, applied(up, tmp_path, name="absent", run="true", volumes=absent))
         assert view["phase"] == "failed"
         assert "s3://bucket/absent" in view["reason"]["sentence"]
+
+
+def let_reach(up: Platform, real: RealCluster, *, address: str, port: int) -> None:
+    """By the policy of the page, in the namespace of the jobs of the platform: the address is private."""
+    view = finished(up, submitted(up, "--", "true"))
+    field = f"fieldSelector=metadata.name={view['pods'][0]['pod']}"
+    (pod,) = real.control_plane.ask(f"/api/v1/pods?{field}")["items"]
+    page = (ROOT / "docs/how-to/harden.md").read_text()
+    (policy,) = re.findall(r"```yaml\n(apiVersion: networking.k8s.io/v1\n.+?)```", page, re.DOTALL)
+    for example, value in (
+        ("ms-acme-nlp-4h3k2j5m6n", pod["metadata"]["namespace"]),
+        ("10.20.0.15", address),
+        ("9000", str(port)),
+    ):
+        assert example in policy
+        policy = policy.replace(example, value)
+    kubectl(real.control_plane, "apply", "--filename=-", given=policy)
 
 
 def test_a_claim_that_nobody_has_is_told_by_name(up: Platform, tmp_path: Path):

@@ -260,7 +260,7 @@ def test_a_second_node_runs_beside_the_first_and_leaves_this_machine_as_it_was(r
     assert not any((hierarchy / group).exists() for hierarchy in cgroups.hierarchies())
     until(lambda: f"{network.device}@" not in _said("ip", "link"))
     assert str(network.pods) not in _said("ip", "route")
-    assert "KUBE" not in _said("iptables-save")
+    assert "KUBE" not in _said("iptables-save") + _said("ipset", "list", "-name")
     assert _settings() == before
 
 
