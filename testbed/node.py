@@ -53,7 +53,7 @@ def why_not() -> str:
         packages.add("containernetworking-plugins")
     if packages:
         return f"a real node needs {', '.join(sorted(packages))}; hint: scripts/ensure-containerd"
-    return ""
+    return _no_firewall()
 
 
 def why_never() -> str:
@@ -226,6 +226,13 @@ def _announce(control_plane: ControlPlane, address: str) -> None:
                 "ports": [{"name": "https", "port": API_PORT, "protocol": "TCP"}],
             },
         )
+
+
+def _no_firewall() -> str:
+    """What the kernel lacks of what network policies are kept with, tried in a network that goes with its process."""
+    rules = "ipset create trial hash:net && iptables -A FORWARD -m set --match-set trial src -j REJECT"
+    tried = subprocess.run(["unshare", "--net", "sh", "-c", rules], capture_output=True, text=True, check=False)
+    return f"this machine cannot keep network policies: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 def _refused() -> str:
