@@ -28,7 +28,7 @@ from testbed.node_files import NAME_SERVER
 from tests.clusters import RealCluster
 from tests.e2e import probe
 from tests.e2e.platform import Platform
-from tests.e2e.test_kubernetes import ROOT, add_cluster, finished, submitted, until
+from tests.e2e.test_kubernetes import PATIENCE_SECONDS, ROOT, add_cluster, finished, submitted, until
 from tests.e2e.test_replicas import replica
 from tests.integration.kubernetes.installed import kubectl
 
@@ -192,6 +192,7 @@ def world(real_cluster: RealCluster, tmp_path_factory: pytest.TempPathFactory, p
             allowed=allowed(real_cluster),
             denied=denied(real_cluster),
         )
+        real_cluster.node.firewall.require_alive()
 
 
 @contextlib.contextmanager
@@ -251,7 +252,7 @@ def member(up: Platform, tenant: str) -> Platform:
 
 
 def test_a_job_reaches_its_project_names_and_the_public_world_and_nothing_else(world: World):
-    reached = world.reached_by_jobs(seconds=20)
+    reached = world.reached_by_jobs(seconds=PATIENCE_SECONDS)
     for project in PROJECTS:
         assert reached[project] == world.jobs[project].places | world.allowed, project
 
@@ -273,7 +274,8 @@ def test_the_command_of_the_page_says_that_the_network_keeps_policies(world: Wor
     words = ("--project", "nlp", "--", "python", "-c", script.replace("POD OF ANOTHER PROJECT", other))
     ref = submitted(up, *words)
     assert finished(up, ref)["phase"] == "succeeded"
-    assert [line.split()[0] for line in up.mainstay("logs", ref).stdout.splitlines()] == ["closed"] * 3
+    said = up.mainstay("logs", ref).stdout
+    assert [line.split()[0] for line in said.splitlines()] == ["closed"] * 3, said
 
 
 def test_without_its_policies_the_same_jobs_reach_all_of_it(world: World):
