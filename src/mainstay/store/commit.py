@@ -21,7 +21,7 @@ from typing import cast
 
 import sqlalchemy as sa
 
-from mainstay.domain.errors import Conflict, Fenced, KeyReused, TooMany
+from mainstay.domain.errors import Conflict, Fenced, Forbidden, KeyReused, TooMany
 from mainstay.domain.fleet import lease_of
 from mainstay.domain.plan import (
     Action,
@@ -57,7 +57,7 @@ class NothingToWrite(Exception):
 
 
 def commit_in(connection: sa.Connection, plan: Plan) -> CommitResult:
-    """The body of the write transaction. Raises NothingToWrite, Conflict, TooMany, Fenced, KeyReused: all of
+    """The body of the write transaction. Raises NothingToWrite, Conflict, TooMany, Forbidden, Fenced, KeyReused: all of
     them roll back.
     """
     head = locked_head(connection)
@@ -124,6 +124,8 @@ def _apply_all(world: World, plan: Plan) -> tuple[Refused, ...]:
             continue
         if plan.atomic and reason.code is Code.TOO_MANY_OPEN:
             raise TooMany(reason.sentence, object_=reason.object, numbers=reason.numbers, hint=OPEN_MAX_HINT)
+        if plan.atomic and reason.code in {Code.GPU_CAP_REACHED, Code.SPEND_CAP_REACHED}:
+            raise Forbidden(reason.sentence, object_=reason.object, numbers=reason.numbers)
         if plan.atomic:
             raise Conflict(reason.sentence, object_=reason.object, numbers=reason.numbers)
         refused.append(Refused(index=index, reason=reason))

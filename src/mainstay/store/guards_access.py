@@ -1,10 +1,13 @@
-"""What must hold whoever may what: nobody gives more than they have, and somebody administers the platform."""
+"""What must hold whoever may what: nobody gives more than they have, no token takes more than its caps, and somebody
+administers the platform.
+"""
 
 from __future__ import annotations
 
 from mainstay.domain.access import DEFAULT_PROJECT, PLATFORM_ADMIN, ROLES, Member, Permission
+from mainstay.domain.caps import over
 from mainstay.domain.fleet import Stay
-from mainstay.domain.plan import SetGroupRole, SetMember
+from mainstay.domain.plan import NewWorkload, SetGroupRole, SetMember
 from mainstay.domain.reason import Code, Reason
 from mainstay.store import codec, codec_access, codec_fleet
 from mainstay.store.rows import MemberRow
@@ -31,6 +34,18 @@ def one_user(cluster: str, *, tenants: int) -> Reason:
 def project_is_there(world: World, tenant: str, project: str) -> bool:
     """Every tenant has the default one."""
     return project == DEFAULT_PROJECT or (tenant, project) in world.projects
+
+
+def token_may_take(world: World, new: NewWorkload) -> Reason | None:
+    """With it, and with what is submitted before it in its plan, the runs of its token stay within the caps. The only line: who
+    submits has not seen what others submit with the same token.
+    """
+    if new.at_most is None:
+        return None
+    if new.token not in world.caps:
+        return Reason(code=Code.NO_SUCH_TOKEN, object=new.token)
+    caps, used = world.caps[new.token]
+    return over(new.token, caps, used, world.asked[new.token] + new.at_most)
 
 
 def nobody_has_role(world: World, tenant: str, name: str) -> Reason | None:
