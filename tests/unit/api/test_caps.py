@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from mainstay.domain.billing import Price
-from mainstay.domain.plan import Advance, Plan, SetPrice
+from mainstay.domain.caps import AtMost
+from mainstay.domain.plan import Advance, CommitResult, Plan, SetPrice, Submit
 from mainstay.domain.quantity import Money
 from mainstay.domain.workload import Phase
 from mainstay.operations import sessions, tokens
+from mainstay.store import SqlStore
 from tests.clock import ManualClock
-from tests.stores import TENANT, WHY
+from tests.stores import TENANT, WHY, Scene
 from tests.unit.api.conftest import PEOPLE, Api, api_over
 from tests.unit.api.test_access import made, member, token_of
 from tests.unit.api.test_routes import is_problem
@@ -173,6 +175,26 @@ async def test_a_repetition_of_a_request_gets_its_answer_though_the_cap_is_used_
     again = await submitted(api, token, resources={"gpu": 1}, key="once")
     assert (again.status_code, again.json()) == (201, first.json())
     assert (await used(api, token))["gpus"] == 1
+
+
+async def test_what_somebody_else_submits_meanwhile_with_the_same_token_counts(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+):
+    token = await token_of(api, "zed", "user", gpus=1)
+    store, commit = api.services.store, SqlStore.commit
+    rival = Scene(store).new(token=token.split("_")[1], at_most=AtMost(gpus=1))
+
+    def after_another(self: SqlStore, plan: Plan) -> CommitResult:
+        if not isinstance(plan.actions[0], Submit):
+            return commit(self, plan)
+        monkeypatch.undo()
+        commit(self, replace(plan, actions=(Submit(workload=rival, reason=WHY),), idempotency=None))
+        return commit(self, plan)
+
+    monkeypatch.setattr(SqlStore, "commit", after_another)
+    problem = is_problem(await submitted(api, token, resources={"gpu": 1}), 403)
+    assert problem["numbers"] == {"cap": 1, "held": 1, "asked": 1}
+    assert rival.id in problem["hint"]
 
 
 async def test_a_browser_that_is_signed_in_with_a_token_shares_its_caps(api: Api):
