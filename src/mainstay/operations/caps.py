@@ -75,7 +75,8 @@ def commit(store: Store, principal: Principal, plan: Plan, specs: Sequence[Workl
 
 def _told(store: Store, principal: Principal, error: Forbidden, specs: Sequence[WorkloadSpec]) -> Forbidden:
     """The refusal of a cap, with what to do next: how a single run is counted, and which others hold the rest."""
-    hints = [_counted_as(principal, specs[0])] if len(specs) == 1 else []
+    of_gpus = "held" in error.numbers
+    hints = [_gpus_of(specs[0]) if of_gpus else _cost_of(specs[0])] if len(specs) == 1 else []
     runs = store.capped_runs(principal.root, limit=RUNS_NAMED + 1)
     if runs:
         named = ", ".join(runs[:RUNS_NAMED]) + (" or others" if len(runs) > RUNS_NAMED else "")
@@ -84,10 +85,12 @@ def _told(store: Store, principal: Principal, error: Forbidden, specs: Sequence[
     return Forbidden(error.message, object_=error.object, numbers=error.numbers, hint="; ".join(hints))
 
 
-def _counted_as(principal: Principal, spec: WorkloadSpec) -> str:
-    if principal.caps.spend_micros is None:
-        return f"{spec.name} counts with all GPUs of its largest choice and size"
-    tries, seconds = most.attempts(spec), most.seconds(spec)
-    words = f"{spec.name} counts with {counted(tries, 'attempt')} of {written(seconds)} (max_duration and stop_grace)"
-    unnamed = any(one.gpus and not one.gpu_model for one in spec.choices)
+def _gpus_of(spec: WorkloadSpec) -> str:
+    return f"{spec.name} counts with all GPUs of its largest choice and size"
+
+
+def _cost_of(spec: WorkloadSpec) -> str:
+    tries = counted(most.attempts(spec), "attempt")
+    words = f"{spec.name} counts with {tries} (retry) of {written(most.seconds(spec))} (max_duration and stop_grace)"
+    unnamed = any(one.gpus and not one.gpu_model for one in (*spec.choices, *(one.resources for one in spec.sets)))
     return words + (" and the dearest GPUs, since it names no model" if unnamed else "") + ": ask for less of these"

@@ -86,6 +86,7 @@ async def test_open_runs_together_ask_for_no_more_gpus_than_the_token_may_hold(a
         f"token {id_} may hold 8 GPUs at a time: its open runs ask for 8, and 1 more would be too many"
     )
     assert problem["numbers"] == {"cap": 8, "held": 8, "asked": 1}
+    assert problem["hint"].startswith("train counts with all GPUs of its largest choice and size; ")
     assert f"stop what is not needed (mainstay stop): {second}, {first}" in problem["hint"]
     assert "a token with a larger cap" in problem["hint"]
     assert await used(api, token) == {"gpus": 8, "spent": "0", "reserved": "0"}
@@ -129,7 +130,10 @@ async def test_all_runs_of_a_token_together_cost_no_more_than_it_may_spend(api: 
     assert (await submitted(api, token, max_duration="2h")).status_code == 201
     problem = await refused(api, token)
     assert problem["numbers"] == {"cap": "2.5", "spent": "0", "reserved": "2", "asked": "1"}
-    assert "train counts with 1 attempt of 1h (max_duration and stop_grace): ask for less of these" in problem["hint"]
+    assert (
+        "train counts with 1 attempt (retry) of 1h (max_duration and stop_grace): ask for less of these"
+        in problem["hint"]
+    )
     assert (await submitted(api, token, max_duration="30m")).status_code == 201
     assert await used(api, token) == {"gpus": 0, "spent": "0", "reserved": "2.5"}
 
