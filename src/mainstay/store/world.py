@@ -321,8 +321,13 @@ class World:
         """A new row, or another one in its place."""
         self.tokens[row["id"]] = self.changes.tokens[row["id"]] = row
 
+    def add_cap_use(self, row: CapUseRow) -> None:
+        """A new row."""
+        self.cap_uses[row["workload_key"]] = row
+        self.changes.new_cap_uses.append(row)
+
     def put_cap_use(self, row: CapUseRow) -> None:
-        """A new row, or another one in its place."""
+        """Another one in its place."""
         self.cap_uses[row["workload_key"]] = self.changes.cap_uses[row["workload_key"]] = row
 
     def drop_cap_use(self, workload_key: int) -> None:
@@ -525,6 +530,7 @@ class Changes:
         self.members: dict[OfTenant, MemberRow | None] = {}
         self.group_roles: dict[tuple[str, str, str], GroupRoleRow | None] = {}
         self.tokens: dict[str, TokenRow | None] = {}
+        self.new_cap_uses: list[CapUseRow] = []
         self.cap_uses: dict[int, CapUseRow | None] = {}
         self.webhooks: dict[tuple[str, str], WebhookRow | None] = {}
         self.new_deliveries: list[DeliveryRow] = []

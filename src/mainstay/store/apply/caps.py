@@ -13,7 +13,7 @@ def take(world: World, new: NewWorkload, *, key: int) -> None:
     """Whether it may was asked before (`guards_access.token_may_take`)."""
     if new.at_most is not None:
         gpus, cost = new.at_most.gpus, new.at_most.cost_micros
-        world.put_cap_use(CapUseRow(workload_key=key, token=new.token, gpus=gpus, cost_micros=cost))
+        world.add_cap_use(CapUseRow(workload_key=key, token=new.token, gpus=gpus, cost_micros=cost))
         world.asked[new.token] = world.asked[new.token] + new.at_most
 
 
