@@ -18,7 +18,7 @@ from mainstay.operations import sessions, tokens
 from mainstay.store import SqlStore
 from tests.clock import ManualClock
 from tests.stores import TENANT, WHY, Scene
-from tests.unit.api.conftest import PEOPLE, Api, api_over
+from tests.unit.api.conftest import PEOPLE, Api, api_over, made_a_model, site_of
 from tests.unit.api.test_access import made, member, token_of
 from tests.unit.api.test_routes import is_problem
 from tests.unit.web.site import services_of
@@ -171,6 +171,21 @@ async def test_under_a_cap_of_cost_what_has_no_end_is_refused_with_what_to_do(ap
     assert problem["hint"].startswith("set max_duration")
     service = await refused(api, token, type="service")
     assert (service["detail"], "max_duration" in service["hint"]) == (problem["detail"], False)
+
+
+async def test_under_a_cap_of_cost_no_model_is_deployed_and_an_endpoint_remembers_its_token(api: Api):
+    site = site_of(api.services, api.app)
+    work = made_a_model(site)
+    capped = await token_of(api, "zed", "maintainer", spend=100)
+    problem = is_problem(await api.ask("POST", "/v1/endpoints", token=capped, json={"workload": work.id}), 403)
+    assert (problem["detail"], problem["hint"]) == (
+        f"{work.spec.name} has no end, and this token may spend 100",
+        "use a token without such a cap",
+    )
+    allowed = await token_of(api, "yan", "maintainer", gpus=0)
+    made_now = await api.ask("POST", "/v1/endpoints", token=allowed, json={"workload": work.id})
+    assert made_now.status_code == 202, made_now.text
+    assert api.services.store.workload(made_now.json()["candidate"], tenant=TENANT).token == allowed.split("_")[1]
 
 
 async def test_a_repetition_of_a_request_gets_its_answer_though_the_cap_is_used_up(api: Api):
