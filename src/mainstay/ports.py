@@ -15,6 +15,7 @@ from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Progres
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, ClusterState, LogChunk, Node
+from mainstay.domain.caps import CapUse
 from mainstay.domain.flavor import NodeFlavorRecord
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.history import HistoryRecord
@@ -126,7 +127,8 @@ class LoopStore(Protocol):
 
     def commit(self, plan: Plan) -> CommitResult:
         """Apply a plan where its guards hold. Raises Fenced (nothing applied) if its epoch has passed, KeyReused,
-        and Conflict if the plan is atomic and a guard of it failed.
+        and Conflict if the plan is atomic and a guard of it failed; Forbidden, if that was a cap of a token, and TooMany, if
+        the tenant has too many open workloads.
         """
 
 
@@ -213,6 +215,12 @@ class Store(LoopStore, Protocol):
 
     def tokens(self, *, tenant: str, member: str = "") -> tuple[TokenRecord, ...]:
         """Of a member, or of all of a tenant where `member` is empty, the oldest first; revoked and expired ones too."""
+
+    def cap_uses(self, ids: Collection[str]) -> Mapping[str, CapUse]:
+        """What the runs of these tokens take of their caps, by the id of the token; none of a token that is not there."""
+
+    def capped_runs(self, token: str, *, limit: int) -> tuple[str, ...]:
+        """Ids of open runs that take of the caps of a token, the newest first."""
 
     def group_roles(self, *, tenant: str) -> tuple[GroupRole, ...]:
         """What groups of the identity provider may in a tenant, by group and project."""

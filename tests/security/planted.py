@@ -222,6 +222,34 @@ REMOVALS = (
     ),
 )
 
+CAPS = (
+    plant(
+        "runs that wait do not count for the caps of their token",
+        (
+            "store/apply/caps.py",
+            "    if new.at_most is not None:\n",
+            "    if new.at_most is not None and key < 0:\n",
+        ),
+        found_by="contracts/test_store_caps.py"
+        "::test_all_open_runs_of_a_token_together_hold_as_many_gpus_as_it_may_and_no_more[sqlite]",
+    ),
+    plant(
+        "the caps of a token are looked at before the transaction only",
+        ("store/apply/workloads.py", " or guards_access.token_may_take(world, new)", ""),
+        (
+            "operations/caps.py",
+            "    try:\n        return store.commit(plan)\n",
+            "    require(store, principal, specs[0], now=plan.now)\n    try:\n        return store.commit(plan)\n",
+        ),
+        found_by="unit/api/test_caps.py::test_what_somebody_else_submits_meanwhile_with_the_same_token_counts",
+    ),
+    plant(
+        "a session of a token has caps of its own",
+        ("operations/sessions.py", "        root=principal.root,\n", ""),
+        found_by="unit/api/test_caps.py::test_a_browser_that_is_signed_in_with_a_token_shares_its_caps",
+    ),
+)
+
 BROWSERS = (
     plant(
         "PKCE: the verifier is not sent",
@@ -429,7 +457,7 @@ LIMITS = (
     ),
 )
 
-AREAS = (TENANTS, PERMISSIONS, TOKENS, REMOVALS, BROWSERS, OUTSIDE, FILES, PODS, TRACES, LIMITS)
+AREAS = (TENANTS, PERMISSIONS, TOKENS, CAPS, REMOVALS, BROWSERS, OUTSIDE, FILES, PODS, TRACES, LIMITS)
 PLANTS = tuple(itertools.chain(*AREAS))
 COPIES = tuple(tuple(filter(None, one_of_each)) for one_of_each in itertools.zip_longest(*AREAS))
 """Which bugs share a copy of the product, and a run of the tests that takes most of the time: one of each area, so that no test

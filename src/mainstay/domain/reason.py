@@ -88,6 +88,9 @@ class Code(StrEnum):
     TOKEN_REVOKED = "TokenRevoked"  # noqa: S105
     TOKEN_SPENT = "TokenSpent"  # noqa: S105
     NO_SUCH_TOKEN = "NoSuchToken"  # noqa: S105
+    GPU_CAP_REACHED = "GpuCapReached"
+    SPEND_CAP_REACHED = "SpendCapReached"
+    ATTEMPTS_USED_UP = "AttemptsUsedUp"
     LOCAL_QUEUE_SET = "LocalQueueSet"
     LOCAL_QUEUE_REMOVED = "LocalQueueRemoved"
     NO_SUCH_LOCAL_QUEUE = "NoSuchLocalQueue"
@@ -281,6 +284,14 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.TOKEN_REVOKED: "token {object} of {member} revoked by {by}",
         Code.TOKEN_SPENT: "token {object} was used before, or has ended",
         Code.NO_SUCH_TOKEN: "no such token: {object}",
+        Code.GPU_CAP_REACHED: (
+            "token {object} may hold {cap:GPU} at a time: its open runs ask for {held}, and {asked} more would be too many"
+        ),
+        Code.SPEND_CAP_REACHED: (
+            "token {object} may spend {cap}: its runs have cost {spent}, those that are open may cost {reserved} more, and"
+            " {asked} on top would be too much"
+        ),
+        Code.ATTEMPTS_USED_UP: "has made {attempts:attempt}, and the spend cap of its token counts no more; the last: {last}",
         Code.LOCAL_QUEUE_SET: "local queue {object} set by {by}: it stands for queue {queue}",
         Code.LOCAL_QUEUE_REMOVED: "local queue {object} removed by {by}",
         Code.NO_SUCH_LOCAL_QUEUE: "no such local queue: {object}",

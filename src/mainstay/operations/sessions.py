@@ -103,6 +103,7 @@ def _made(store: Store, principal: Principal, kind: TokenKind, *, parent: str, n
         name=name,
         kind=kind,
         parent=parent,
+        root=principal.root,
         digest=tokens.digest_of(token),
         caps=principal.caps,
         expires_at=min(ends),
