@@ -19,7 +19,7 @@ class Identity:
     groups: tuple[str, ...] = ()
     """Sorted, each once."""
     until: int = 0
-    """When what was shown for it ends, in UTC microseconds."""
+    """When what was shown for it ends, in UTC microseconds, with what two clocks may differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

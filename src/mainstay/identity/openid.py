@@ -19,7 +19,7 @@ import httpx2
 from mainstay.domain.errors import Invalid, NotYet, Unauthenticated, Unavailable
 from mainstay.domain.identity import DeviceBegun, Identity, SignInBegun
 from mainstay.identity.issuer import Document, Issuer, limited, parsed
-from mainstay.identity.tokens import Claims, issuer_of
+from mainstay.identity.tokens import LEEWAY_SECONDS, Claims, issuer_of
 from mainstay.ports import Clock
 
 SCOPES: Final = ("openid", "profile", "email", "groups")
@@ -183,7 +183,7 @@ class OpenId:
             subject=claims["sub"],
             name=name[:GROUP_CHARACTERS_MAX],
             groups=tuple(sorted(groups)),
-            until=int(claims["exp"]) * 1_000_000,
+            until=(int(claims["exp"]) + LEEWAY_SECONDS) * 1_000_000,
         )
 
     async def _address(self, name: str) -> str:
