@@ -363,8 +363,17 @@ TRACES = (
     ),
     plant(
         "a denial leaves no trace",
-        ("api/denials.py", "if services.agents.may_note(who):", "if not who:"),
+        (
+            "api/denials.py",
+            "    if count := denials.due(who):\n        plan = denial(",
+            "    if count := 0:\n        plan = denial(",
+        ),
         found_by="unit/api/test_audit.py::test_what_a_person_may_not_do_is_refused_and_on_record",
+    ),
+    plant(
+        "a revoked token that is tried leaves no trace",
+        ("api/auth.py", "if isinstance(error, Unauthenticated) and shown:", "if not shown:"),
+        found_by="unit/api/test_audit.py::test_a_revoked_token_that_is_used_names_its_member_and_never_shows_itself",
     ),
     plant(
         "a row of the audit does not hang on the one before",

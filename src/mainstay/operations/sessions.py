@@ -64,13 +64,10 @@ def begin(store: Store, principal: Principal, *, now: int) -> str:
 
 
 def session(store: Store, cookie: str, *, now: int) -> Session | None:
-    """Whom a cookie stands for; None if nobody."""
+    """Whom a cookie stands for; None without one. Raises Unauthenticated."""
     if not cookie:
         return None
-    try:
-        principal = tokens.authenticated(store, cookie, now=now, kind=TokenKind.SESSION)
-    except Unauthenticated:
-        return None
+    principal = tokens.authenticated(store, cookie, now=now, kind=TokenKind.SESSION)
     # The page is told what only the holder of the cookie could work out, and a script cannot read the cookie.
     return Session(principal=principal, form_token=hmac.digest(cookie.encode(), b"form token", "sha256").hex())
 

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from mainstay import __version__
 from mainstay.domain.access import Permission
-from mainstay.domain.errors import MainstayError
+from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Session
 from mainstay.operations.sign_in import BACK
@@ -116,6 +116,8 @@ class Pages:
             try:
                 return await handler(request)
             except MainstayError as error:
+                if isinstance(error, Unauthenticated | Forbidden):
+                    await self._door.note_unknown(request, error)
                 return self._sign_in(refused=error.message, hint=error.hint)
 
         return answer

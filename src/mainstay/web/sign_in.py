@@ -11,8 +11,9 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from mainstay.domain.errors import Forbidden, Invalid, Unauthenticated
+from mainstay.domain.errors import Forbidden, Invalid, MainstayError, Unauthenticated
 from mainstay.operations import sessions, sign_in
+from mainstay.operations.denials import note_unknown
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import FORM_HEADER, SESSION_SECONDS, Session, cookie_name
 
@@ -30,7 +31,10 @@ class Doorkeeper:
 
     async def session(self, request: Request) -> Session | None:
         """None without a cookie that is valid."""
-        return await self._services.signed_in(request.cookies.get(self._cookie, ""))
+        try:
+            return await self._services.signed_in(request.cookies.get(self._cookie, ""))
+        except Unauthenticated:
+            return None
 
     async def sign_in(self, request: Request) -> Response:
         """Take the code of a link as the body and answer with a cookie. Raises Unauthenticated for a used code."""
@@ -89,6 +93,12 @@ class Doorkeeper:
         response = Response(status_code=204)
         response.delete_cookie(self._cookie, path="/", secure=self._secure, httponly=True, samesite="strict")
         return response
+
+    async def note_unknown(self, request: Request, error: MainstayError) -> None:
+        """Who comes back from the provider and is not let in is in the audit."""
+        address = request.client.host if request.client else ""
+        asked = f"{request.method} {request.url.path}"
+        await note_unknown(self._services, error, asked=asked, address=address)
 
     def _give(self, response: Response, cookie: str) -> None:
         response.set_cookie(

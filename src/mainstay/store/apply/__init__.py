@@ -86,6 +86,7 @@ from mainstay.domain.plan import (
     Submit,
     SwitchEndpoint,
     UncordonNode,
+    UseCredentials,
     UseToken,
 )
 from mainstay.domain.reason import Reason
@@ -153,6 +154,7 @@ AnyAction = (
     | ObserveVolumes
     | RemoveVolume
     | RecordDenial
+    | UseCredentials
     | RecordUsage
     | RedactAudit
     | SetPrice
@@ -307,6 +309,8 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return clusters.identify_cluster(world, action)
         case RecordDenial():
             return ledger.record_denial(world, action)
+        case UseCredentials():
+            return clusters.use_credentials(world, action)
         case RedactAudit():
             return ledger.redact_audit(world, action)
         case RecordUsage():
