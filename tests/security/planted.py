@@ -224,6 +224,30 @@ BROWSERS = (
         found_by="unit/operations/test_sign_in.py",
     ),
     plant(
+        "whatever the provider has signed for us signs somebody out",
+        (
+            "identity/tokens.py",
+            "if not isinstance(events, dict) or not isinstance(events.get(LOGOUT_EVENT), dict):",
+            "if not isinstance(events, dict):",
+        ),
+        found_by="unit/web/test_sign_out.py::test_nothing_else_signs_anybody_out",
+    ),
+    plant(
+        "the session that has ended at the provider is not compared",
+        (
+            "store/access.py",
+            "table.c.provider_session == codec.storable(session), table.c.issuer == codec.storable(issuer)",
+            "table.c.issuer == codec.storable(issuer)",
+        ),
+        found_by="unit/web/test_sign_out.py::"
+        "test_the_end_of_one_session_ends_no_other_and_that_of_a_subject_all_of_theirs",
+    ),
+    plant(
+        "the subject of a session that has ended at the provider is not compared",
+        ("operations/sign_out.py", "and (not out.subject or (member and", "and (True or (member and"),
+        found_by="unit/web/test_sign_out.py::test_a_session_of_somebody_else_does_not_end_whatever_its_name",
+    ),
+    plant(
         "a write with a cookie needs no form token",
         ("api/auth.py", "if not from_us or not hmac.compare_digest(given, form_token.encode()):", "if not from_us:"),
         found_by="unit/web/test_sign_in.py::test_a_write_with_the_cookie_needs_the_form_token_of_the_page",

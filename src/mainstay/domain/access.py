@@ -197,6 +197,10 @@ class NewToken:
     kind: TokenKind = TokenKind.TOKEN
     parent: str = ""
     """The token that it was made with and ends with; empty: none."""
+    issuer: str = ""
+    """The identity provider at which its member had signed in for it; empty: none."""
+    provider_session: str = ""
+    """What the provider calls the session (`sid`) that it ends with; empty: none."""
     digest: str = field(repr=False)
     """SHA-256 of the whole token, in hex."""
     caps: Caps = NO_CAPS
@@ -214,6 +218,8 @@ class TokenRecord:
     name: str
     kind: TokenKind = TokenKind.TOKEN
     parent: str = ""
+    issuer: str = ""
+    provider_session: str = ""
     caps: Caps
     created_at: int
     created_by: str

@@ -389,6 +389,8 @@ class TokenRow(TypedDict):
     name: str
     kind: str
     parent: str
+    issuer: str
+    provider_session: str
     digest: str
     caps: str
     created_at: int

@@ -502,6 +502,8 @@ tokens = _table(
     _text("name"),
     _text("kind"),
     _text("parent"),
+    _text("issuer"),
+    _text("provider_session"),
     _text("digest"),
     _text("caps"),
     _whole("created_at"),
@@ -511,8 +513,10 @@ tokens = _table(
     _whole("used_at"),
     sa.Index("tokens_of_member", "tenant", "member"),
     sa.Index("tokens_by_parent", "parent"),
+    sa.Index("tokens_by_provider_session", "provider_session"),
 )
 """`digest`: SHA-256 of the whole token, in hex. `parent`: the token that it ends with, empty for none.
+`issuer`, `provider_session`: the identity provider, and its session, of a sign-in there; empty for none.
 `caps`: JSON. Times of 0: not yet."""
 
 priority_classes = _table(
