@@ -33,7 +33,7 @@ def plant(name: str, *changes: tuple[str, str, str], found_by: str, says: str = 
 
 FORGED = "unit/identity/test_tokens.py::test_no_forged_token_is_believed"
 ACCESS = "unit/api/test_access.py::"
-VERIFIED = "audience=audience, issuer=issuer, options=_OPTIONS"
+VERIFIED = "audience=audience, issuer=issuer, options=options"
 ALGORITHMS = '"ES512", "EdDSA"}\n)'
 
 TENANTS = (
@@ -139,7 +139,7 @@ TOKENS = (
         (
             "identity/tokens.py",
             VERIFIED,
-            "audience=audience, issuer=issuer, options={**_OPTIONS, 'verify_signature': header.algorithm != 'none'}",
+            "audience=audience, issuer=issuer, options={**options, 'verify_signature': header.algorithm != 'none'}",
         ),
         found_by=FORGED,
         says="believed: algorithm 'none' without a signature",
@@ -157,7 +157,7 @@ TOKENS = (
     ),
     plant(
         "a token for somebody else is taken",
-        ("identity/tokens.py", VERIFIED, "issuer=issuer, options={**_OPTIONS, 'verify_aud': False}"),
+        ("identity/tokens.py", VERIFIED, "issuer=issuer, options={**options, 'verify_aud': False}"),
         found_by=FORGED,
         says="believed: audience 'other'",
     ),
