@@ -14,7 +14,7 @@ server.listen(0, "127.0.0.1", () => {
         client_secret: SECRET,
         grant_types: ["authorization_code", "client_credentials", "urn:ietf:params:oauth:grant-type:device_code"],
         redirect_uris: [BACK],
-        post_logout_redirect_uris: [DONE],
+        ...(DONE && { post_logout_redirect_uris: [DONE] }),
         ...(TOLD && { backchannel_logout_uri: TOLD, backchannel_logout_session_required: true }),
         response_types: ["code"],
         scope: "openid profile email groups api",

@@ -22,7 +22,7 @@ import httpx2
 from mainstay.domain.errors import Invalid, NotYet, Unauthenticated, Unavailable
 from mainstay.domain.identity import DeviceBegun, Identity, SignedOut, SignInBegun
 from mainstay.identity.issuer import Document, Issuer, limited, parsed
-from mainstay.identity.tokens import LEEWAY_SECONDS, Claims, issuer_of
+from mainstay.identity.tokens import LEEWAY_SECONDS, SUBJECT_CHARACTERS_MAX, Claims, issuer_of
 from mainstay.ports import Clock
 
 SCOPES: Final = ("openid", "profile", "email", "groups")
@@ -205,7 +205,7 @@ class OpenId:
             subject=claims["sub"],
             name=name[:GROUP_CHARACTERS_MAX],
             groups=tuple(sorted(groups)),
-            session=session if isinstance(session, str) else "",
+            session=session if isinstance(session, str) and len(session) <= SUBJECT_CHARACTERS_MAX else "",
             until=(int(claims["exp"]) + LEEWAY_SECONDS) * 1_000_000,
         )
 

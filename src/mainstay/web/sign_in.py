@@ -19,6 +19,8 @@ from mainstay.operations.services import Services
 from mainstay.operations.sessions import FORM_HEADER, SESSION_SECONDS, Session, cookie_name
 
 CODE_BYTES_MAX: Final = 200
+LOGOUT_BYTES_MAX: Final = 32 * 1024
+"""Of a form with a token, which has half as many characters at most."""
 FIELDS_MAX: Final = 10
 _NOT_KEPT: Final = {"Cache-Control": "no-store"}
 
@@ -157,7 +159,7 @@ async def _logout_token(request: Request) -> str:
     """Raises Invalid for a body that is not a form with one."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = await request.body()
-    if kind != "application/x-www-form-urlencoded" or not body.isascii():
+    if kind != "application/x-www-form-urlencoded" or not body.isascii() or len(body) > LOGOUT_BYTES_MAX:
         msg = "this is not a form"
         raise Invalid(msg, hint="send logout_token as application/x-www-form-urlencoded")
     try:

@@ -198,6 +198,7 @@ async def test_a_session_that_is_forgotten_meanwhile_holds_up_no_other(
         {"data": {}},
         {"data": {"logout_token": ["a", "b"]}},
         {"data": {str(number): "x" for number in range(20)}},
+        {"data": {"logout_token": "x.y.z", "more": "x" * 40_000}},
         {"data": None, "json": {"logout_token": "x"}},
         {
             "data": None,
