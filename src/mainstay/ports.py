@@ -19,7 +19,7 @@ from mainstay.domain.caps import CapUse
 from mainstay.domain.flavor import NodeFlavorRecord
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.history import HistoryRecord
-from mainstay.domain.identity import DeviceBegun, Identity, SignInBegun
+from mainstay.domain.identity import DeviceBegun, Identity, SignedOut, SignInBegun
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.registry import Endpoint, ModelVersion
@@ -221,6 +221,9 @@ class Store(LoopStore, Protocol):
 
     def capped_runs(self, token: str, *, limit: int) -> tuple[str, ...]:
         """Ids of open runs that take of the caps of a token, the newest first."""
+
+    def tokens_of_session(self, *, issuer: str, session: str) -> tuple[TokenRecord, ...]:
+        """Of sign-ins in this session of an identity provider, of whichever member, the oldest first; ended ones too."""
 
     def group_roles(self, *, tenant: str) -> tuple[GroupRole, ...]:
         """What groups of the identity provider may in a tenant, by group and project."""
@@ -569,6 +572,14 @@ class Identities(Protocol):
 
     async def finish(self, code: str, *, begun: SignInBegun, back: str) -> Identity:
         """Who has come back with a code. Raises Unauthenticated, Unavailable."""
+
+    async def sign_out(self, *, back: str) -> str:
+        """Where a browser goes to sign out at the provider, to come back to `back`; empty where it has no such page.
+        Raises Unavailable.
+        """
+
+    async def signed_out(self, token: str) -> SignedOut:
+        """Who has signed out there, as the provider tells us. Raises Unauthenticated for what it did not say, Unavailable."""
 
     async def begin_device(self) -> DeviceBegun:
         """What a terminal shows. Raises Invalid where the provider does not offer it, Unavailable."""

@@ -34,7 +34,7 @@ def plant(name: str, *changes: tuple[str, str, str], found_by: str, says: str = 
 FORGED = "unit/identity/test_tokens.py::test_no_forged_token_is_believed"
 ACCESS = "unit/api/test_access.py::"
 REMOVAL = "contracts/test_store_removal.py::"
-VERIFIED = "audience=audience, issuer=issuer, options=_OPTIONS"
+VERIFIED = "audience=audience, issuer=issuer, options=options"
 ALGORITHMS = '"ES512", "EdDSA"}\n)'
 
 TENANTS = (
@@ -140,7 +140,7 @@ TOKENS = (
         (
             "identity/tokens.py",
             VERIFIED,
-            "audience=audience, issuer=issuer, options={**_OPTIONS, 'verify_signature': header.algorithm != 'none'}",
+            "audience=audience, issuer=issuer, options={**options, 'verify_signature': header.algorithm != 'none'}",
         ),
         found_by=FORGED,
         says="believed: algorithm 'none' without a signature",
@@ -158,7 +158,7 @@ TOKENS = (
     ),
     plant(
         "a token for somebody else is taken",
-        ("identity/tokens.py", VERIFIED, "issuer=issuer, options={**_OPTIONS, 'verify_aud': False}"),
+        ("identity/tokens.py", VERIFIED, "issuer=issuer, options={**options, 'verify_aud': False}"),
         found_by=FORGED,
         says="believed: audience 'other'",
     ),
@@ -274,6 +274,30 @@ BROWSERS = (
         "the state of a sign-in is not compared",
         ("operations/sign_in.py", 'if not state or kept.get("state") != state:', "if not state:"),
         found_by="unit/operations/test_sign_in.py",
+    ),
+    plant(
+        "whatever the provider has signed for us signs somebody out",
+        (
+            "identity/tokens.py",
+            "if not isinstance(events, dict) or not isinstance(events.get(LOGOUT_EVENT), dict):",
+            "if not isinstance(events, dict):",
+        ),
+        found_by="unit/web/test_sign_out.py::test_nothing_else_signs_anybody_out",
+    ),
+    plant(
+        "the session that has ended at the provider is not compared",
+        (
+            "store/access.py",
+            "table.c.provider_session == codec.storable(session), table.c.issuer == codec.storable(issuer)",
+            "table.c.issuer == codec.storable(issuer)",
+        ),
+        found_by="unit/web/test_sign_out.py::"
+        "test_the_end_of_one_session_ends_no_other_and_that_of_a_subject_all_of_theirs",
+    ),
+    plant(
+        "the subject of a session that has ended at the provider is not compared",
+        ("operations/sign_out.py", "and (not out.subject or (member and", "and (True or (member and"),
+        found_by="unit/web/test_sign_out.py::test_a_session_of_somebody_else_does_not_end_whatever_its_name",
     ),
     plant(
         "a write with a cookie needs no form token",
@@ -415,8 +439,17 @@ TRACES = (
     ),
     plant(
         "a denial leaves no trace",
-        ("api/denials.py", "if services.agents.may_note(who):", "if not who:"),
+        (
+            "api/denials.py",
+            "    if count := denials.due(who):\n        plan = denial(",
+            "    if count := 0:\n        plan = denial(",
+        ),
         found_by="unit/api/test_audit.py::test_what_a_person_may_not_do_is_refused_and_on_record",
+    ),
+    plant(
+        "a revoked token that is tried leaves no trace",
+        ("api/auth.py", "if isinstance(error, Unauthenticated) and shown:", "if not shown:"),
+        found_by="unit/api/test_audit.py::test_a_revoked_token_that_is_used_names_its_member_and_never_shows_itself",
     ),
     plant(
         "a row of the audit does not hang on the one before",
@@ -447,8 +480,13 @@ TRACES = (
 LIMITS = (
     plant(
         "nobody is too fast",
-        ("api/pace.py", "        if not self._most:\n            return\n", "        return\n"),
+        ("api/pace.py", "        if not self._most or not owner.tenant:\n            return\n", "        return\n"),
         found_by="unit/api/test_pace.py::test_a_tenant_that_asks_too_fast_is_told_why_and_when_to_come_back",
+    ),
+    plant(
+        "a flood is looked up before it is refused",
+        ("api/auth.py", "known = self._pacing.owner(headers)", "known = None"),
+        found_by="unit/api/test_pace.py::test_what_is_refused_is_not_looked_up_until_it_may_ask_again",
     ),
     plant(
         "a body is read however large it is",

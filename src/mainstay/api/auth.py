@@ -6,12 +6,13 @@ import hmac
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mainstay.api.denials import note_denial
+from mainstay.api.denials import note_denial, note_stranger
 from mainstay.api.pace import HEALTH, UNKNOWN, Owner, Pacing
 from mainstay.api.problems import refusal_response
-from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
+from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated, Unavailable
 from mainstay.operations import agents, sign_in, tokens
 from mainstay.operations.offload import in_lane
 from mainstay.operations.principal import Principal
@@ -50,7 +51,7 @@ class Authentication:
                 if principal.cluster and not scope["path"].startswith(wire.PATHS):
                     await self._deny(principal, scope["path"])
             except MainstayError as error:
-                await refusal_response(error)(scope, receive, send)
+                await refusal_response(await self._on_record(scope, error))(scope, receive, send)
                 return
             scope.setdefault("state", {})["principal"] = principal
             with in_lane(Owner.of(principal).lane):
@@ -109,6 +110,18 @@ class Authentication:
         if services.identities and token.count(".") == 2:
             return await sign_in.of_token(services, token)
         return services.authenticate(token)
+
+    async def _on_record(self, scope: Scope, error: MainstayError) -> MainstayError:
+        """What is answered: the refusal of what was shown once it is on record, or why it cannot be put there."""
+        connection = HTTPConnection(scope)
+        shown = "authorization" in connection.headers or _cookie(connection.headers, self._cookie)
+        if isinstance(error, Unauthenticated) and shown:
+            try:
+                with in_lane(UNKNOWN):
+                    await note_stranger(self._services, connection, error)
+            except Unavailable as fault:
+                return fault
+        return error
 
     async def _deny(self, principal: Principal, path: str) -> None:
         """An agent that asks for anything but its own: raises Forbidden, once that is on record."""

@@ -229,6 +229,10 @@ class NewToken:
     """The token that it was made with and ends with; empty: none."""
     root: str = ""
     """The token whose caps it shares, through however many links and sessions; empty: it has its own."""
+    issuer: str = ""
+    """The identity provider at which its member had signed in for it; empty: none."""
+    provider_session: str = ""
+    """What the provider calls the session (`sid`) that it ends with; empty: none."""
     digest: str = field(repr=False)
     """SHA-256 of the whole token, in hex."""
     caps: Caps = NO_CAPS
@@ -248,6 +252,8 @@ class TokenRecord:
     parent: str = ""
     root: str = ""
     """The token whose caps it shares; empty: it has its own."""
+    issuer: str = ""
+    provider_session: str = ""
     caps: Caps
     created_at: int
     created_by: str

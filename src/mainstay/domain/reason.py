@@ -170,10 +170,12 @@ class Code(StrEnum):
     CLUSTER_REMOVED = "ClusterRemoved"
     CLUSTER_KNOWN = "ClusterKnown"
     CLUSTER_FOUND = "ClusterFound"
+    CREDENTIALS_USED = "CredentialsUsed"
     CLUSTER_SWAPPED = "ClusterSwapped"
     AGENT_TOKEN_MADE = "AgentTokenMade"  # noqa: S105 the name of a reason
     OTHER_CLUSTER = "OtherCluster"
     FORBIDDEN = "Forbidden"
+    NOT_LET_IN = "NotLetIn"
     AUDIT_REDACTED = "AuditRedacted"
     NO_SUCH_AUDIT_ROW = "NoSuchAuditRow"
     CLUSTER_NAME_TAKEN = "ClusterNameTaken"
@@ -370,6 +372,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.CLUSTER_RESUMED: "resumed by {by}: takes work again",
         Code.CLUSTER_REMOVED: "removed from the fleet by {by}",
         Code.CLUSTER_KNOWN: "this cluster is in the fleet already, as {other}",
+        Code.CREDENTIALS_USED: "the credentials of cluster {object} opened by {by}, to connect to it",
         Code.CLUSTER_FOUND: "the agent of cluster {object} has found it, and is let in",
         Code.CLUSTER_SWAPPED: "the agent of {object} found another cluster than the one that it was: {found}, not {known}",
         Code.AGENT_TOKEN_MADE: "{by} made a new token for the agent of {object}; the one before it has ended",
@@ -377,6 +380,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.AUDIT_REDACTED: "the detail of row {object} was taken out: {why}",
         Code.NO_SUCH_AUDIT_ROW: "the audit has no row {object}",
         Code.FORBIDDEN: "refused, it may not do that: {detail}",
+        Code.NOT_LET_IN: "not let in: {detail}",
         Code.CLUSTER_NAME_TAKEN: "the name {object} is taken by another cluster of the fleet",
         Code.CLUSTER_IN_USE: "cluster {object} still holds {pods:pod}",
         Code.NO_SUCH_CLUSTER: "no such cluster: {object}",

@@ -32,7 +32,7 @@ from mainstay.domain.access import (
     TokenRecord,
 )
 from mainstay.domain.caps import NOTHING_USED, CapUse
-from mainstay.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
+from mainstay.domain.errors import Conflict, Ended, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
 from mainstay.domain.plan import AddToken, Plan, RevokeToken, UseToken
 from mainstay.domain.quantity import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND, counted, decimal
 from mainstay.domain.reason import Code, Reason
@@ -98,7 +98,7 @@ def authenticated(store: Store, token: str, *, now: int, kind: TokenKind = Token
     true = authority is not None and hmac.compare_digest(authority.digest, digest_of(token))
     if authority is None or not true or authority.token.kind is not kind:
         msg = "this token is not valid"
-        raise Unauthenticated(msg, hint=REPLACE_HINT)
+        raise Unauthenticated(msg, object_=found[1], hint=REPLACE_HINT)
     principal = _principal(authority, now=now)
     if now - authority.token.used_at > USED_EVERY_MICROSECONDS:
         reason = Reason(code=Code.TOKEN_MADE, object=found[1])
@@ -122,15 +122,16 @@ def renewed(store: Store, principal: Principal, *, now: int) -> Principal:
 
 def _principal(authority: Authority, *, now: int) -> Principal:
     token, standing = authority.token, authority.standing
+    tenant, member = token.tenant, token.member
     if token.revoked_at:
         msg = f"this token was revoked: {token.id}"
-        raise Unauthenticated(msg, object_=token.id, hint=REPLACE_HINT)
+        raise Ended(msg, tenant=tenant, member=member, object_=token.id, hint=REPLACE_HINT)
     if now >= token.expires_at:
         msg = f"this token has expired: {token.id}"
-        raise Unauthenticated(msg, object_=token.id, hint=REPLACE_HINT)
+        raise Ended(msg, tenant=tenant, member=member, object_=token.id, hint=REPLACE_HINT)
     if standing is None:
         msg = f"{token.member} is no member any more"
-        raise Unauthenticated(msg, object_=token.member, hint="ask an administrator of the tenant")
+        raise Ended(msg, tenant=tenant, member=member, object_=member, hint="ask an administrator of the tenant")
     root = token.root or (token.id if token.kind is TokenKind.TOKEN else "")
     return replace(_standing(standing), caps=token.caps, token=token.id, root=root)
 
@@ -138,13 +139,13 @@ def _principal(authority: Authority, *, now: int) -> Principal:
 def known_as(store: Store, issuer: str, subject: str, *, until: int, now: int) -> Principal:
     """Somebody whom an identity provider vouches for until then: as the member that they are here. Raises Unauthenticated."""
     standing = store.standing(issuer=issuer, subject=subject)
-    if now >= until:
-        msg = "this token has expired"
-        raise Unauthenticated(msg, hint=REPLACE_HINT)
     if standing is None:
         msg = f"nobody here is {subject!r} of {issuer}"
         hint = f"ask an administrator of a tenant: mainstay member add NAME --role ROLE --issuer {issuer} --subject {subject}"
         raise Unauthenticated(msg, object_=subject, hint=hint)
+    if now >= until:
+        msg, member = "this token has expired", standing.member
+        raise Ended(msg, tenant=member.tenant, member=member.name, hint=REPLACE_HINT)
     return replace(_standing(standing), identity=(issuer, subject), until=until)
 
 

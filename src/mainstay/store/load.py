@@ -86,6 +86,7 @@ from mainstay.domain.plan import (
     Submit,
     SwitchEndpoint,
     UncordonNode,
+    UseCredentials,
     UseToken,
 )
 from mainstay.domain.quantity import Resources
@@ -312,7 +313,7 @@ class Needs:
                 owner = volume.owner
                 self.volumes_of.add(cluster)
                 self.volumes.add((cluster, owner.tenant, owner.project, volume.name))
-            case DrainCluster() | ResumeCluster() | ObserveCluster():
+            case DrainCluster() | ResumeCluster() | ObserveCluster() | UseCredentials():
                 self.clusters = True
             case IdentifyCluster():
                 self.clusters = self.tenants = True

@@ -394,6 +394,8 @@ class TokenRow(TypedDict):
     kind: str
     parent: str
     root: str
+    issuer: str
+    provider_session: str
     digest: str
     caps: str
     spent_micros: int

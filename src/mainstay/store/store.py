@@ -243,6 +243,10 @@ class SqlStore:
         """The newest first."""
         return self._database.read(lambda connection: caps.runs(connection, token, limit=limit))
 
+    def tokens_of_session(self, *, issuer: str, session: str) -> tuple[TokenRecord, ...]:
+        """Of whichever member, the oldest first."""
+        return self._database.read(lambda connection: access.tokens_of_session(connection, issuer, session))
+
     def group_roles(self, *, tenant: str) -> tuple[GroupRole, ...]:
         """By group and project."""
         return self._database.read(lambda connection: access.group_roles(connection, tenant))

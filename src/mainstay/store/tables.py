@@ -511,6 +511,8 @@ tokens = _table(
     _text("kind"),
     _text("parent"),
     _text("root"),
+    _text("issuer"),
+    _text("provider_session"),
     _text("digest"),
     _text("caps"),
     _whole("spent_micros"),
@@ -521,10 +523,11 @@ tokens = _table(
     _whole("used_at"),
     sa.Index("tokens_of_member", "tenant", "member"),
     sa.Index("tokens_by_parent", "parent"),
+    sa.Index("tokens_by_provider_session", "provider_session"),
 )
 """`digest`: SHA-256 of the whole token, in hex. `parent`: the token that it ends with, empty for none. `root`: the token whose
-caps it shares, empty where it has its own. `caps`: JSON. `spent_micros`: what its runs have cost, of a token with caps of runs.
-Times of 0: not yet."""
+caps it shares, empty where it has its own. `issuer`, `provider_session`: the identity provider, and its session, of a sign-in
+there; empty for none. `caps`: JSON. `spent_micros`: what its runs have cost, if it has caps. Times of 0: not yet."""
 
 cap_uses = _table(
     "cap_uses",
