@@ -79,8 +79,8 @@ class Repository:
         return content
 
     async def _from_elsewhere(self, location: str, most: int) -> bytes:
-        url = urlsplit(urljoin(f"{self._scheme}://{self._host}", location))
-        if not self._may_be_asked(url):
+        url = self._may_be_asked(location)
+        if url is None:
             return b""
         self.answered, _, content = await self._get(url.geturl(), {}, most)
         return content
@@ -104,8 +104,8 @@ class Repository:
         if scheme == "basic":
             return self._credentials.of(self._host)
         asked = dict(_CHALLENGE.findall(challenge))
-        realm = urlsplit(asked.get("realm", ""))
-        if scheme != "bearer" or not self._may_be_asked(realm):
+        realm = self._may_be_asked(asked.get("realm", ""))
+        if scheme != "bearer" or realm is None:
             return {}
         params = {"scope": f"repository:{self.name.path}:pull", "service": asked.get("service", "")}
         # To where the tokens are handed out goes what the administrator has for that very address, wherever a registry sends us.
@@ -114,9 +114,15 @@ class Repository:
         token = _TOKEN.search(content) if status == httpx2.codes.OK else None
         return {"Authorization": f"Bearer {token[1].decode()}"} if token else {}
 
-    def _may_be_asked(self, url: SplitResult) -> bool:
-        """Without TLS nobody but this machine, and that only by a registry that is on it too."""
-        return url.scheme == "https" or (self._scheme == "http" and url.hostname in HERE)
+    def _may_be_asked(self, location: str) -> SplitResult | None:
+        """Where a registry sends us; None if that is no address, or without TLS one that is not this machine, where it is too."""
+        try:
+            url = urlsplit(urljoin(f"{self._scheme}://{self._host}", location))
+            httpx2.URL(url.geturl())
+        except (ValueError, httpx2.InvalidURL):
+            return None
+        here = url.scheme == self._scheme == "http" and url.hostname in HERE
+        return url if location and url.hostname and (url.scheme == "https" or here) else None
 
     async def _get(
         self, url: str, headers: Mapping[str, str], most: int, params: Mapping[str, str] | None = None
