@@ -39,7 +39,7 @@ async def require_signed(repository: Repository, digest: str, keys: Sequence[Ima
     name = f"{repository.name.repository}@{digest}"
     why = "; ".join(wrong[:3]) or "there is none"
     msg = f"image: it has no signature that counts here: {why}"
-    hint = f"whoever holds the key signs it: cosign sign --key cosign.key {name}; then submit the job again"
+    hint = f"whoever holds the key signs it, with cosign 2 or as docs/how-to/harden.md says: cosign sign --key cosign.key {name}"
     raise Invalid(msg, object_="image", hint=hint)
 
 
