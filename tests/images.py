@@ -70,6 +70,8 @@ class ImageRegistry(http.server.ThreadingHTTPServer):
         """Whom it wants to see first."""
         self.passwords: set[str] = set()
         """What it takes as `Authorization`, for a token or at once; none: it hands everybody a token."""
+        self.fails = ""
+        """What it has no answer for just now: how a path ends."""
         self.moved = ""
         """Where blobs are, if elsewhere."""
         self.paths: list[str] = []
@@ -132,6 +134,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
             return self._blob(asked.path.rpartition("/")[2])
         if server.answers:
             return self._say(*server.answers)
+        if server.fails and asked.path.endswith(server.fails):
+            return self._say(503, b"", "text/plain")
         if server.challenge and given != "Bearer handed-out" and given not in server.passwords:
             return self._say(401, b"", "text/plain", server.challenge)
         return self._content(asked.path.removeprefix("/v2/"))

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA384
 
-from mainstay.domain.errors import Invalid
+from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.domain.permitted import reference
 from mainstay.registries import Registries
 from mainstay.registries.credentials import NOBODY
@@ -183,6 +183,19 @@ async def test_manifests_of_signatures_that_are_none_are_refused(registry, signe
     registry.tags.pop(f"{REPOSITORY}:{tag_of_signatures(digest)}")
     assert "there is none" in await refused(registry, signer), "a signature in another repository counts there"
     print(f"\n{len(manifests) + 1} manifests of signatures that are none, all refused")
+
+
+async def test_a_registry_that_fails_in_between_proves_nothing_and_denies_nothing(registry, signer):
+    digest = registry.push(REPOSITORY, "1")
+    good = payload(digest, f"{registry.host}/{REPOSITORY}")
+    registry.attach(REPOSITORY, digest, registry.layer(Signer(), b"other"), registry.layer(signer, good))
+    assert await pinned(registry, signer)
+    asked = list(dict.fromkeys(path.rpartition("/")[2] for path in registry.paths))
+    assert len(asked) == 5, "manifest, signatures, two payloads, configuration"
+    for one in asked:
+        registry.fails = one
+        with pytest.raises(Unavailable, match="answers 503"):
+            await pinned(registry, signer)
 
 
 # What cosign itself has made: tests/integration/cosign/README.md says how.
