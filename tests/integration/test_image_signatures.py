@@ -55,11 +55,12 @@ async def test_an_image_that_is_signed_is_taken_as_the_digest_that_was_signed(re
     digest = registry.push(REPOSITORY, "1")
     registry.signed(REPOSITORY, digest, signer)
     assert await pinned(registry, Signer(), signer) == f"{registry.host}/ml/train:1@{digest}"
-    registry.push(REPOSITORY, "1", ["NEWER=1"])
     assert await pinned(registry, signer, name=f"ml/train:1@{digest}") == f"{registry.host}/ml/train:1@{digest}"
-    with pytest.raises(Invalid, match="no signature that counts here: there is none") as refused:
-        await pinned(registry, signer)
-    assert "cosign sign --key" in refused.value.hint
+    newer = registry.push(REPOSITORY, "1", ["NEWER=1"])
+    for name in ("ml/train:1", f"ml/train@{newer}"):
+        with pytest.raises(Invalid, match="no signature that counts here: there is none") as refused:
+            await pinned(registry, signer, name=name)
+        assert "cosign sign --key" in refused.value.hint
 
 
 async def test_of_an_index_the_index_is_signed(registry, signer):

@@ -172,8 +172,10 @@ async def test_an_image_that_could_be_read_in_two_ways_is_refused(registry):
     good, evil = registry.push("train", "good"), registry.push("train", "evil", EVIL)
     configs = [registry.tags[f"train@{one}"][1] for one in (good, evil)]
     good_config, evil_config = [content.split(b'"config": ')[1].split(b"}")[0] + b"}" for content in configs]
+    both = registry.put("train", "both", b'{"manifests": [], "config": ' + good_config + b"}")
     cases = {
-        "index and image": (b'{"manifests": [], "config": {"digest": "x"}}', INDEX),
+        "index and image": (b'{"manifests": [{"digest": "' + good.encode() + b'"}], "config": ' + evil_config + b"}", INDEX),
+        "index with layers": (b'{"manifests": [{"digest": "' + good.encode() + b'"}], "layers": []}', INDEX),
         "image and index": (b'{"manifests": [], "layers": [], "config": ' + good_config + b"}", MANIFEST),
         "two configurations": (b'{"config": ' + good_config + b', "config": ' + evil_config + b"}", MANIFEST),
         "two as Go reads": (b'{"config": ' + good_config + b', "Config": ' + evil_config + b"}", MANIFEST),
@@ -182,6 +184,7 @@ async def test_an_image_that_could_be_read_in_two_ways_is_refused(registry):
         ),
         "nothing for a node": (b'{"manifests": []}', INDEX),
         "hundreds": (b'{"manifests": [' + b",".join([b'{"digest": "x"}'] * 300) + b"]}", INDEX),
+        "an image in it that is an index too": (b'{"manifests": [{"digest": "' + both.encode() + b'"}]}', INDEX),
         "no object": (b"[]", MANIFEST),
         "deep": (b'{"a":' * 100_000, MANIFEST),
         "a configuration that is away": (b'{"config": {"digest": "sha256:' + b"0" * 64 + b'"}}', MANIFEST),
