@@ -425,6 +425,30 @@ PODS = (
         ("operations/submit.py", "    require_permitted((job.spec for job in jobs), permitted)\n", ""),
         found_by="unit/api/test_permitted.py::test_what_is_not_permitted_is_refused_with_what_is",
     ),
+    plant(
+        "a signature of one digest counts for any other",
+        (
+            "registries/signatures.py",
+            'if text(signed, "critical", "image", "docker-manifest-digest") != digest:',
+            'if not text(signed, "critical", "image", "docker-manifest-digest"):',
+        ),
+        found_by="integration/test_image_signatures.py::test_no_forged_signature_counts_and_a_good_one_beside_it_does",
+    ),
+    plant(
+        "whoever has a key may sign",
+        (
+            "registries/signatures.py",
+            "if not any(key.has_signed(payload, signature) for key in keys):",
+            "if not signature or not keys:",
+        ),
+        found_by="integration/test_image_signatures.py::test_no_forged_signature_counts_and_a_good_one_beside_it_does",
+    ),
+    plant(
+        "what an administrator has for a registry goes wherever that says that tokens are",
+        ("registries/repository.py", "self._credentials.of(realm.netloc)", "self._credentials.of(self._host)"),
+        found_by="integration/test_registry_credentials.py"
+        "::test_a_registry_that_sends_us_elsewhere_sends_no_credentials_there[bearer]",
+    ),
 )
 
 TRACES = (
