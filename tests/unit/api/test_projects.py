@@ -100,12 +100,12 @@ async def test_a_token_for_one_project_is_one_for_nothing_else(api: Api, token: 
     is_problem(await api.submit(token=capped), 403)
 
 
-async def test_a_token_for_so_many_gpus_starts_no_larger_run(api: Api):
+async def test_a_token_for_so_many_gpus_starts_nothing_larger(api: Api):
     capped = await token_of(api, "zed", "user", gpus=0)
     assert (await api.submit(token=capped)).status_code == 201
     asked: dict[str, Any]
     for asked in ({"resources": {"gpu": "1"}}, {"resources": {"any_of": [{"cpu": "1"}, {"gpu": "1"}]}}):
-        assert "0 GPUs a run" in is_problem(await api.submit(token=capped, **asked), 403)["detail"]
+        assert "may hold 0 GPUs at a time" in is_problem(await api.submit(token=capped, **asked), 403)["detail"]
 
 
 async def test_endpoints_and_volumes_of_other_projects_are_not_there(api: Api, token: str):
