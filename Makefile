@@ -9,7 +9,7 @@ TESTS ?= tests
 # Tests start hundreds of processes, each of which would compile what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo demo-kubernetes testbed testbed-programs test test-others check format lock reference sbom scan clean
+.PHONY: help setup demo demo-kubernetes testbed testbed-programs test test-others security check format lock reference sbom scan clean
 
 help:  ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,11 @@ test: $(STAMP)  ## all tests, PostgreSQL and a browser included
 test-others: $(STAMP)  ## API servers of the oldest and the newest version that is supported, and the operator of Ray; built once in about fifteen minutes
 	@$(PY) -m testbed build --others
 	@$(PY) -m pytest -q tests/others
+
+SECURITY := tests/security tests/unit/identity/test_tokens.py tests/unit/domain/test_outbound.py tests/e2e/test_secrets_and_volumes.py
+
+security: $(STAMP)  ## the tests of what attackers try, and their figures in one table
+	@$(PY) -m pytest -q -n 4 --dist loadgroup $(SECURITY)
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	@$(VENV)/bin/ruff format --check .

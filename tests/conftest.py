@@ -27,6 +27,7 @@ from testbed.fixtures import (
 from testbed.node import Node
 from tests import postgres
 from tests.clusters import RealCluster
+from tests.figures import figure, pytest_terminal_summary
 
 # In CI the same examples are tried each time; a failing one is printed with the line that replays it.
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -36,10 +37,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 __all__ = [
     "breakable_control_plane",
     "control_plane",
+    "figure",
     "hollow_nodes",
     "namespace",
     "plane",
     "proxy",
+    "pytest_terminal_summary",
     "real_control_plane",
     "real_node",
 ]

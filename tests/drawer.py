@@ -17,6 +17,8 @@ class Drawer:
     pods: dict[str, tuple[Owner, tuple[SecretUse, ...]]] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    given: dict[str, list[bytes]] = field(default_factory=dict)
+    """What each pod was handed."""
 
     async def of(self, pod: str, *, owner: Owner) -> tuple[Handed, ...]:
         """As the port says."""
@@ -30,4 +32,12 @@ class Drawer:
                 msg = f"there is no secret {use.name} any more"
                 raise Invalid(msg)
         self.asked.append(pod)
-        return tuple(Handed(use=use, value=self.values[use.name]) for use in found[1])
+        handed = tuple(Handed(use=use, value=self.values[use.name]) for use in found[1])
+        self.given[pod] = sorted({*self.given.get(pod, []), *(one.value for one in handed)})
+        return handed
+
+    async def handed(self, pod: str, *, owner: Owner) -> tuple[bytes, ...]:
+        """As the port says."""
+        if pod not in self.pods or self.pods[pod][0] != owner:
+            raise NotFound(pod)
+        return tuple(self.given.get(pod, ()))

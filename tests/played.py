@@ -24,7 +24,9 @@ class PlayedCluster(KubernetesCluster):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._logs = self._chores._logs = _NoLogs(self._api, self._artifacts.logs, self._clock, cluster=self.name)
+        self._logs = self._chores._logs = _NoLogs(
+            self._api, self._artifacts.logs, self._clock, cluster=self.name, handed=self._handed
+        )
 
     async def copy_out(self, pod: str) -> None:
         pass

@@ -23,7 +23,7 @@ from mainstay.domain.identity import DeviceBegun, Identity, SignedOut, SignInBeg
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.secret import Handed, Sealed, SecretRecord
+from mainstay.domain.secret import Handed, Sealed, SecretRecord, SecretVersion
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.webhook import Delivery, WebhookRecord
@@ -198,8 +198,11 @@ class Store(LoopStore, Protocol):
     def secrets(self, *, tenant: str, after: str = "", limit: int = 0) -> tuple[SecretRecord, ...]:
         """Secrets of a tenant by name, those that follow `after`; every one where `limit` is 0. Their values are not read."""
 
-    def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, str]:
+    def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, Sealed]:
         """The sealed values of secrets of a tenant by name; those that are not there are left out."""
+
+    def handed_secrets(self, allocation_key: int) -> tuple[Sealed, ...]:
+        """What the pod of an allocation was handed, also what was changed or removed since; nothing once that is closed."""
 
     def tenants(self) -> tuple[Tenant, ...]:
         """All on record by name, those that were removed among them."""
@@ -252,8 +255,8 @@ class Store(LoopStore, Protocol):
     def pending_deliveries(self, name: str, *, tenant: str) -> int:
         """How many of one webhook are neither delivered nor given up."""
 
-    def sealed_with_others(self, key: str, *, after: tuple[str, str], limit: int) -> tuple[Sealed, ...]:
-        """What is sealed with other keys than this one, by `place`, those that follow `after`: ("", "") is before all."""
+    def sealed_with_others(self, key: str, *, after: SecretVersion, limit: int) -> tuple[Sealed, ...]:
+        """What is sealed with other keys than this one, by `place`, those that follow `after`: ("", "", 0) is before all."""
 
     def sealed_by_key(self) -> Mapping[str, int]:
         """How many secrets and credentials are sealed with each key, by its name."""
@@ -541,6 +544,12 @@ class Secrets(Protocol):
 
         Raises NotFound for a pod that is not on record or has another owner, Gone once it has ended, and Invalid, in words for
         its user, if a secret is not there any more or cannot be opened.
+        """
+
+    async def handed(self, pod: str, *, owner: Owner) -> tuple[bytes, ...]:
+        """Every value that a pod was handed by whomever, also those that were changed or removed since: it may print them.
+
+        Raises NotFound for a pod that is not on record, or not any more, or has another owner.
         """
 
 

@@ -116,6 +116,20 @@ async def test_secrets_are_files_that_only_the_pod_reads_and_variables_where_ask
     assert said == f"400\n400\n{odd.hex()}\n256\nnone\n{odd.hex()}\n"
 
 
+async def test_a_file_that_is_named_after_a_secret_and_cannot_be_kept_is_refused_without_naming_it(real: Rig) -> None:
+    real.drawer.values["hf-token"] = b"canary-3d0e"
+    script = 'cd "$MAINSTAY_OUTPUT_DIR" && : > "$(cat "$MAINSTAY_SECRETS_DIR/hf-token")\n."'
+    await real.create("p", Program(), argv=("/bin/sh", "-c", script), secrets=TOKEN)
+    await real.seen("p", Seen.ENDED)
+    real.drawer.values["hf-token"] = b"another"
+    real.again()
+    await real.seen("p", Seen.ENDED)
+    with pytest.raises(Invalid, match="cannot be kept: ") as caught:
+        await real.output("p")
+    assert "'***********" in caught.value.message
+    assert "canary" not in caught.value.message
+
+
 async def test_a_secret_that_was_removed_before_the_start_is_told_by_name(real: Rig) -> None:
     assert "there is no secret hf-token any more" in await refusal(real, "p", secrets=TOKEN)
 

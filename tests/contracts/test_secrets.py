@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mainstay.agent.secrets import RemoteSecrets
 from mainstay.domain.allocation import Owner
-from mainstay.domain.errors import Gone, Invalid, NotFound
+from mainstay.domain.errors import Gone, Invalid, NotFound, Unavailable
+from mainstay.domain.plan import Plan
 from mainstay.domain.secret import Handed, SecretUse
 from mainstay.operations import secrets as operations
 from mainstay.operations.offload import Offload
@@ -18,6 +20,7 @@ from mainstay.operations.principal import Principal
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.secrets import Handing
 from mainstay.ports import Secrets
+from mainstay.store import SqlStore
 from tests.agents import world
 from tests.clock import ManualClock
 from tests.databases import empty_sqlite
@@ -166,5 +169,60 @@ async def test_a_replica_without_the_key_says_which_one_it_lacks(tmp_path: Path)
     with pytest.raises(Invalid, match=f"sealed with the key {ours.key_id}, this replica has {theirs.key_id}"):
         await other.of(case.pod(), owner=OWNER)
     assert not [row for row in store.audit(after=0, limit=ALL) if row.action == "hand_secrets"]
+    offload.close()
+    store.close()
+
+
+async def test_a_pod_may_print_all_that_it_was_handed_also_what_was_changed_since(case: Case) -> None:
+    case.set("hf-token", b"old")
+    case.set("key.pem", b"pem")
+    pod = case.pod()
+    assert await case.secrets.handed(pod, owner=OWNER) == ()
+    await case.secrets.of(pod, owner=OWNER)
+    case.set("hf-token", b"new")
+    assert await case.secrets.handed(pod, owner=OWNER) == (b"old", b"pem")
+    await case.secrets.of(pod, owner=OWNER)
+    case.remove("hf-token")
+    case.end(pod)
+    assert sorted(await case.secrets.handed(pod, owner=OWNER)) == [b"new", b"old", b"pem"]
+    with pytest.raises(NotFound):
+        await case.secrets.handed(pod, owner=Owner(tenant="chemistry", project="default"))
+    with pytest.raises(NotFound):
+        await case.secrets.handed("nobody-1-0", owner=OWNER)
+
+
+class Meanwhile:
+    """A store in which somebody sets a secret between each read of it and the commit that hands it out."""
+
+    def __init__(self, store: SqlStore, times: int, act: Callable[[], object]) -> None:
+        self._store, self._left, self._act = store, times, act
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def commit(self, plan: Plan) -> Any:
+        if self._left:
+            self._left -= 1
+            self._act()
+        return self._store.commit(plan)
+
+
+@pytest.mark.parametrize("times", [1, 100])
+async def test_a_value_that_is_changed_while_it_is_handed_out_is_read_again(tmp_path: Path, times: int) -> None:
+    store, sealing, offload = empty_sqlite(tmp_path / "db"), Sealing(key=b"k" * KEY_BYTES), Offload(threads=1)
+    scene = Scene(store)
+    scene.fleet(cpus=64)
+    case = handing_case(scene, sealing, offload)
+    case.set("hf-token", b"old")
+    case.set("key.pem", b"pem")
+    pod = case.pod()
+    between: Any = Meanwhile(store, times, lambda: case.set("hf-token", b"new"))
+    handing = Handing(between, sealing, ManualClock(), offload)
+    if times == 1:
+        assert [one.value for one in await handing.of(pod, owner=OWNER)] == [b"new", b"pem"]
+    else:
+        with pytest.raises(Unavailable, match="are being changed all the time"):
+            await handing.of(pod, owner=OWNER)
+    assert await handing.handed(pod, owner=OWNER) == ((b"new", b"pem") if times == 1 else ())
     offload.close()
     store.close()

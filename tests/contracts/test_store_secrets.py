@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mainstay.domain.allocation import Seen
+from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.errors import NotFound
 from mainstay.domain.plan import HandSecrets, RemoveSecret, SetSecret
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SecretUse
+from mainstay.domain.workload import Phase
 from tests.stores import ALL, TENANT, USER, WHY, Scene, scene, store
 
 __all__ = ["scene", "store"]
@@ -28,7 +29,7 @@ def sealed(scene: Scene, tenant: str = TENANT) -> dict[str, str]:
     names = [row.name for row in scene.store.secrets(tenant=tenant)]
     found = scene.store.sealed_secrets([*names, "not-there"], tenant=tenant)
     assert list(found) == names
-    return dict(found)
+    return {name: one.text for name, one in found.items()}
 
 
 def test_a_secret_is_there_until_it_is_removed_and_its_name_comes_back(scene: Scene) -> None:
@@ -98,7 +99,7 @@ def test_handing_secrets_to_a_pod_is_on_record_while_it_lives_and_refused_afterw
     scene.fleet()
     pod = scene.run(scene.submit())
     reason = Reason(code=Code.SECRETS_HANDED, object=pod.pod, numbers={"names": "a, b"})
-    hand = HandSecrets(allocation_key=pod.key, reason=reason)
+    hand = HandSecrets(allocation_key=pod.key, versions=(), reason=reason)
     scene.applied(hand)
     row = scene.store.audit(after=0, limit=ALL)[-1]
     assert (row.action, row.object, row.detail) == ("hand_secrets", pod.pod, "secrets handed to it: a, b")
@@ -106,4 +107,82 @@ def test_handing_secrets_to_a_pod_is_on_record_while_it_lives_and_refused_afterw
     scene.end(pod)
     assert scene.commit(hand).refused
     assert scene.pod(pod).seen is Seen.ENDED
-    assert scene.commit(HandSecrets(allocation_key=999, reason=WHY)).refused
+    assert scene.commit(HandSecrets(allocation_key=999, versions=(), reason=WHY)).refused
+
+
+def hand(scene: Scene, pod: Allocation, *names: str) -> HandSecrets:
+    """Of the values of now."""
+    found = scene.store.sealed_secrets(names, tenant=TENANT)
+    return HandSecrets(allocation_key=pod.key, versions=tuple(one.place for one in found.values()), reason=WHY)
+
+
+def handed(scene: Scene, pod: Allocation) -> list[str]:
+    return [one.text for one in scene.store.handed_secrets(pod.key)]
+
+
+def kept(scene: Scene) -> int:
+    """How many values are on record, under whichever key: those of now, and earlier ones."""
+    return sum(scene.store.sealed_by_key().values())
+
+
+def over(scene: Scene, pod: Allocation) -> None:
+    scene.end(pod, ended_at=pod.started_at)
+    work = scene.workload(pod.workload)
+    scene.applied(scene.advance(work, Phase.SUCCEEDED))
+    scene.applied(scene.close(pod))
+
+
+def test_what_a_pod_was_handed_stays_on_record_until_the_last_such_pod_is_closed(scene: Scene) -> None:
+    scene.fleet(cpus=64)
+    first, second, third = (scene.run(scene.submit()) for _ in range(3))
+    scene.applied(put("a", "one"), put("b", "bee"))
+    scene.applied(hand(scene, first, "a", "b"))
+    scene.applied(hand(scene, second, "a"))
+    scene.applied(put("a", "two"))
+    scene.applied(hand(scene, third, "a"), hand(scene, second, "a"))
+    scene.applied(hand(scene, second, "a"))
+    scene.applied(put("a", "three"), drop("b"))
+    assert handed(scene, first) == ["one", "bee"]
+    assert handed(scene, second) == ["one", "two"]
+    assert handed(scene, third) == ["two"]
+    assert sealed(scene) == {"a": "three"}
+    assert kept(scene) == 4
+    over(scene, first)
+    assert (handed(scene, first), handed(scene, second), kept(scene)) == ([], ["one", "two"], 3)
+    over(scene, second)
+    assert (handed(scene, third), kept(scene)) == (["two"], 2)
+    over(scene, third)
+    assert (handed(scene, third), kept(scene)) == ([], 1)
+
+
+def test_a_value_that_nobody_was_handed_goes_at_once(scene: Scene) -> None:
+    scene.fleet()
+    pod = scene.run(scene.submit())
+    scene.applied(put("a", "one"), put("b", "one"))
+    scene.applied(hand(scene, pod, "b"))
+    scene.applied(put("a", "two"))
+    scene.applied(put("a", "three"), drop("a"))
+    assert (handed(scene, pod), kept(scene)) == (["one"], 1)
+
+
+def test_what_was_changed_since_it_was_read_is_not_handed_out(scene: Scene) -> None:
+    scene.fleet()
+    pod = scene.run(scene.submit())
+    scene.applied(put("a", "one"))
+    stale = hand(scene, pod, "a")
+    scene.applied(put("a", "two"))
+    (refused,) = scene.commit(stale).refused
+    assert refused.reason == Reason(code=Code.SECRET_CHANGED, object="a")
+    scene.applied(drop("a"))
+    (refused,) = scene.commit(stale).refused
+    assert refused.reason == Reason(code=Code.NO_SUCH_SECRET, object="a")
+    assert (handed(scene, pod), kept(scene)) == ([], 0)
+
+
+def test_another_tenants_secret_of_that_name_is_another_one(scene: Scene) -> None:
+    scene.fleet()
+    pod = scene.run(scene.submit())
+    scene.applied(put("a", "ours"), put("a", "theirs", "chemistry"))
+    scene.applied(hand(scene, pod, "a"))
+    scene.applied(put("a", "ours anew"), put("a", "theirs anew", "chemistry"))
+    assert (handed(scene, pod), kept(scene)) == (["ours"], 3)

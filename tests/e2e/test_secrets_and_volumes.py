@@ -14,8 +14,9 @@ import pytest
 from mainstay.cli.secrets import BYTES_MAX
 from mainstay.domain.secret import SECRET_BYTES_MAX
 from tests.e2e import warm
-from tests.e2e.leaks import assert_nowhere, said_of_a_leak
+from tests.e2e.leaks import SEARCHED, assert_nowhere, said_of_a_leak
 from tests.e2e.platform import Platform, platform, until
+from tests.figures import Figure
 
 pytestmark = pytest.mark.xdist_group("command-line")
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "03-secrets-and-volumes" / "job.yaml"
@@ -194,7 +195,9 @@ def test_the_administrator_of_the_platform_sees_events_of_nodes_and_clusters(up:
     assert "node" in up.mainstay("events", "-n", "1000").stdout
 
 
-def test_a_job_that_prints_exports_and_dies_of_its_secret_leaves_it_nowhere(up: Platform, tmp_path: Path):
+def test_a_job_that_prints_exports_and_dies_of_its_secret_leaves_it_nowhere(
+    up: Platform, tmp_path: Path, figure: Figure
+):
     shown = said_of_a_leak(up, tmp_path)
     until(lambda: not list((up.state / "clusters" / "local" / "files").iterdir()))
-    assert_nowhere(up, shown)
+    figure(SEARCHED, assert_nowhere(up, shown))

@@ -202,5 +202,8 @@ EXAMPLES: dict[str, Example] = {
     "POST /v1/agent/slots": _any("/v1/agent/slots", {"slot": "<work>/output", "attempt": 1, "tree": "0" * 64}),
     "GET /v1/agent/slots": _any("/v1/agent/slots?slot=<work>/output"),
     "POST /v1/agent/secrets": _any("/v1/agent/secrets", {"pod": "<pod>", "tenant": TENANT, "project": "default"}),
+    "POST /v1/agent/secrets/handed": _any(
+        "/v1/agent/secrets/handed", {"pod": "<pod>", "tenant": TENANT, "project": "default"}
+    ),
     "SOCKET /v1/agent/line": _any("/v1/agent/line"),
 }

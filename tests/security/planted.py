@@ -60,8 +60,8 @@ TENANTS = (
         "the secret of another tenant is handed out by its name",
         (
             "store/queries.py",
-            "sa.select(table.c.sealed).where(table.c.tenant == codec.storable(tenant))",
-            "sa.select(table.c.sealed)",
+            "sa.select(table.c.version, table.c.sealed).where(table.c.tenant == codec.storable(tenant))",
+            "sa.select(table.c.version, table.c.sealed)",
         ),
         found_by="contracts/test_store_secrets.py::test_tenants_do_not_see_each_others[sqlite]",
     ),
@@ -74,7 +74,7 @@ TENANTS = (
         "a pod gets secrets without being its owner's",
         (
             "operations/secrets.py",
-            "if (allocation.tenant, allocation.project) != (owner.tenant, owner.project):",
+            "if wanted.allocation.owner != owner:",
             "if not owner.tenant:",
         ),
         found_by="contracts/test_secrets.py::test_a_pod_of_another_owner_or_of_nobody_is_not_found",
@@ -487,7 +487,7 @@ TRACES = (
     ),
     plant(
         "the API passes on what a cluster has let through",
-        ("api/logs.py", "        if masks:\n", "        if masks and not masks.patterns:\n"),
+        ("api/logs.py", "        if masks and masks.patterns:\n", "        if masks and not masks.patterns:\n"),
         found_by="unit/api/test_masked_logs.py",
     ),
     plant(
@@ -516,6 +516,42 @@ LIMITS = (
         "a body is read however large it is",
         ("api/limits.py", "if arrived > most:", "if arrived < 0:"),
         found_by="unit/api/test_routes.py::test_a_body_that_is_too_large_is_refused_announced_or_not",
+    ),
+    plant(
+        "a Range header has a file sent once for each of its pieces",
+        (
+            "api/trees.py",
+            "async def get_blob(call: Caller, digest: Digest,",
+            "async def get_blob(call: Caller, request: Request, digest: Digest,",
+        ),
+        (
+            "api/trees.py",
+            "    return StreamingResponse(after(first, chunks), media_type=BYTES, headers=headers)\n\n\ndef _to_read",
+            "    return Response(first * (request.headers.get('range', '').count(',') % 100 + 1))\n\n\ndef _to_read",
+        ),
+        found_by="security/test_ranges.py::test_no_range_makes_an_answer_larger_slower_or_another_one",
+    ),
+    plant(
+        "only the newest value of a secret is masked",
+        (
+            "operations/redaction.py",
+            "sealed |= {one.place: one for one in store.handed_secrets(allocation.key)}",
+            "pass",
+        ),
+        found_by="unit/operations/test_redaction.py::"
+        "test_the_values_of_now_and_those_that_were_handed_are_masked_and_what_cannot_be_opened_is_said",
+    ),
+    plant(
+        "a termination message is passed on as it is",
+        ("clusters/kubernetes/spoken.py", "if values else pod", "if not values else pod"),
+        found_by="unit/clusters/kubernetes/test_spoken.py::"
+        "test_a_termination_message_is_masked_also_where_it_is_cut_off_and_by_a_replica_that_handed_nothing",
+    ),
+    plant(
+        "an earlier value of a secret is kept after the last pod that has it",
+        ("store/write.py", "if any(deleted.rowcount for deleted in gone):", "if not gone:"),
+        found_by="contracts/test_store_secrets.py::"
+        "test_what_a_pod_was_handed_stays_on_record_until_the_last_such_pod_is_closed[sqlite]",
     ),
 )
 

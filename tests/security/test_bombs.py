@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+from tests.figures import Figure
+
 RSS_MIB_MAX = 300
 """Of a process that has read all of them, one after the other, with all that it has imported."""
 DEEP = 100_000
@@ -63,7 +65,7 @@ print(json.dumps({"refused": refused, "mib": int(peak) / 1024}))
 """
 
 
-def test_documents_that_stand_for_gigabytes_are_read_in_little_memory():
+def test_documents_that_stand_for_gigabytes_are_read_in_little_memory(figure: Figure):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         input=json.dumps(TEXTS),
@@ -76,4 +78,5 @@ def test_documents_that_stand_for_gigabytes_are_read_in_little_memory():
     said = json.loads(done.stdout)
     assert said["refused"] >= 2 * len(TEXTS)
     assert said["mib"] < RSS_MIB_MAX
-    print(f"\n{len(TEXTS)} documents, 4 readers each: {said['refused']} refused, peak {said['mib']:.0f} MiB")
+    figure("documents that stand for gigabytes, or nest without end", len(TEXTS))
+    figure("MiB at most, in a process that has read them all with 4 readers", round(said["mib"]))

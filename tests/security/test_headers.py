@@ -16,6 +16,7 @@ from mainstay.api.headers import SECURITY_HEADERS
 from mainstay.api.streams import MEDIA_TYPE
 from mainstay.operations import sessions
 from mainstay.operations.sessions import FORM_HEADER, cookie_name
+from tests.figures import Figure
 from tests.stores import put_on_record
 from tests.unit.api.conftest import PEOPLE
 from tests.unit.web.site import app_of, services_of
@@ -47,7 +48,7 @@ def trusts_nothing(answer: httpx2.Response) -> bool:
     )
 
 
-async def test_every_answer_of_every_route_tells_a_browser_to_trust_nothing(site):
+async def test_every_answer_of_every_route_tells_a_browser_to_trust_nothing(site, figure: Figure):
     app, http = site
     routes = [route for route in app.router.routes if isinstance(route, Route)]
     seen = dict[int, int]()
@@ -72,7 +73,7 @@ async def test_every_answer_of_every_route_tells_a_browser_to_trust_nothing(site
         assert trusts_nothing(answer)
         seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
     assert {200, 401, 403, 404, 405, 413, 422} <= set(seen)
-    print(f"\n{len(routes)} routes, answers by status: {dict(sorted(seen.items()))}: all with all headers")
+    figure("answers of all routes, errors included: all with all headers", sum(seen.values()))
 
 
 async def test_an_error_of_ours_has_the_headers_too(site, monkeypatch: pytest.MonkeyPatch):
@@ -88,7 +89,7 @@ ORIGINS = (None, URL, EVIL, "null", URL + ".evil.test", URL.upper())
 FORMS = ("right", "wrong", "")
 
 
-async def test_a_write_with_a_cookie_comes_from_our_own_page_or_is_refused(site):
+async def test_a_write_with_a_cookie_comes_from_our_own_page_or_is_refused(site, figure: Figure):
     app, http = site
     services = app.state.services
     store, now = services.store, services.clock.now()
@@ -106,4 +107,4 @@ async def test_a_write_with_a_cookie_comes_from_our_own_page_or_is_refused(site)
             assert (answer.status_code != 403) == ours, (method, headers, answer.status_code)
             allowed, refused = allowed + ours, refused + (not ours)
         assert (await http.get("/v1/workloads", headers=headers)).status_code == 200
-    print(f"\n{allowed + refused} writes with a cookie: {refused} refused, {allowed} from our own page")
+    figure("writes with a cookie that are not from our own page: all refused", refused)

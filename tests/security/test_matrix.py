@@ -18,6 +18,7 @@ from mainstay.api.routes import PUBLIC, Declared, DeclaredSocket
 from mainstay.domain.access import ROLES, Permission
 from mainstay.wire import agent as wire
 from tests.asked import asked
+from tests.figures import Figure
 from tests.security.examples import EXAMPLES, Example, Lies
 from tests.security.people import CALLERS, Caller, World, furnished
 
@@ -64,13 +65,15 @@ def test_each_route_has_an_example() -> None:
 
 
 def test_each_caller_is_refused_what_the_declared_permission_does_not_give_and_nothing_else(
-    world: World, capsys: pytest.CaptureFixture[str]
+    world: World, figure: Figure
 ) -> None:
     counts: Counter[str] = Counter()
     wrong = asyncio.run(_all(world, counts))
-    with capsys.disabled():
-        print(f"\n{len(GUARDED)} operations x {len(CALLERS)} callers: {dict(sorted(counts.items()))}")
     assert not wrong, "\n".join(wrong)
+    figure("operations of the API: 0 of them not tried", len(GUARDED))
+    figure("callers who tried each of them", len(CALLERS))
+    for answer, count in sorted(counts.items()):
+        figure(f"of these tries: {answer}", count)
 
 
 async def _all(world: World, counts: Counter[str]) -> list[str]:

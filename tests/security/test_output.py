@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mainstay.cli.show import plain
 from mainstay.domain import logtext
+from tests.figures import Figure
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff]")
 """Nothing of it may be left: controls but tab and line feed, and what turns the direction of text around."""
@@ -108,7 +109,7 @@ def shown(content: bytes, size: int) -> str:
     return text + logtext.printable(held)
 
 
-def test_no_sequence_reaches_a_terminal_however_it_is_cut():
+def test_no_sequence_reaches_a_terminal_however_it_is_cut(figure: Figure):
     for sequence in ANSI:
         content = f"before {sequence}\nafter\n".encode()
         for size in (1, 2, 3, 7, 10**6):
@@ -117,7 +118,7 @@ def test_no_sequence_reaches_a_terminal_however_it_is_cut():
             assert text.startswith("before ")
             assert text.endswith("after\n"), (sequence, size)
         assert "\x1b" not in plain(sequence)
-    print(f"\n{len(ANSI)} sequences in 5 cuts each: 0 reach a terminal")
+    figure("control sequences, each cut in 5 ways: 0 reach a terminal", len(ANSI))
 
 
 def test_markup_formulas_and_forged_lines_stay_the_text_that_they_are():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import Figure
 from tests.security.planted import COPIES, PLANTS, Plant
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,15 +51,15 @@ def outcome(source: Path, plants: Iterable[Plant]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("plants", COPIES, ids=range(len(COPIES)))
-def test_every_planted_bug_is_found(plants: tuple[Plant, ...], tmp_path: Path) -> None:
+def test_every_planted_bug_is_found(plants: tuple[Plant, ...], tmp_path: Path, figure: Figure) -> None:
     answer, said = outcome(planted(plants, tmp_path), plants)
     assert answer == FAILED, said[-5_000:]
     missed = [plant.name for plant in plants if f"\nFAILED {plant.found_by}" not in said or plant.says not in said]
     assert missed == [], said[-5_000:]
+    figure("bugs that were planted: all found", len(plants))
 
 
 def test_without_a_bug_the_same_tests_pass() -> None:
     answer, said = outcome(PRODUCT.parent, PLANTS)
     assert answer == 0, said[-5_000:]
     assert "skipped" not in said.splitlines()[-1], said[-1_000:]
-    print(f"\n{len(PLANTS)} bugs to plant, in {len(COPIES)} copies")

@@ -258,13 +258,26 @@ async def get_slot(call: Caller, request: Request, slot: Slot) -> Response:
 @routes.add("POST", "/v1/agent/secrets", needs=Permission.CARRY, listed=False)
 async def hand_secrets(call: Caller, request: Request) -> Response:
     """The secrets that a pod of the cluster is to be handed, once that is on record."""
+    asked, handing = await _secrets_asked(call, request)
+    handed = await handing.of(asked.pod, owner=Owner(tenant=asked.tenant, project=asked.project))
+    return _said(convert.secrets_said(handed))
+
+
+@routes.add("POST", "/v1/agent/secrets/handed", needs=Permission.CARRY, listed=False)
+async def get_handed(call: Caller, request: Request) -> Response:
+    """What a pod of the cluster was handed, to be masked in what it says: its agent may have started anew since."""
+    asked, handing = await _secrets_asked(call, request)
+    values = await handing.handed(asked.pod, owner=Owner(tenant=asked.tenant, project=asked.project))
+    return _said(wire.HandedSaid(values=values))
+
+
+async def _secrets_asked(call: Call, request: Request) -> tuple[wire.SecretsAsked, Handing]:
+    """Raises Forbidden for a pod of another cluster, once that is on record."""
     asked = await _body(request, wire.SecretsAsked)
     services = call.services
     async with _noted(call):
         await services.offload(operations.require_pod, services.store, call.principal, asked.pod)
-    handing = Handing(services.store, services.sealing, services.clock, services.offload)
-    handed = await handing.of(asked.pod, owner=Owner(tenant=asked.tenant, project=asked.project))
-    return _said(convert.secrets_said(handed))
+    return asked, Handing(services.store, services.sealing, services.clock, services.offload)
 
 
 @routes.socket(agent_line.LINE_PATH, needs=Permission.CARRY, speaks=agent_line.LINE_PROTOCOL)

@@ -106,8 +106,9 @@ class _Place:
     allocation: Allocation | None
 
 
-async def _masks(services: Services, place: _Place) -> Masks | None:
-    return await services.offload(masks_of, services.store, services.sealing, place.workload)
+async def _masks(services: Services, place: _Place) -> Masks:
+    assert place.allocation is not None
+    return await services.offload(masks_of, services.store, services.sealing, place.workload, place.allocation)
 
 
 async def piece(
@@ -122,7 +123,7 @@ async def piece(
         msg = f"the log lies in cluster {allocation.cluster}, which this replica does not reach"
         raise Unavailable(msg, object_=allocation.pod, hint="ask the replica that runs in that cluster")
     try:
-        if masks:
+        if masks and masks.patterns:
             chunk = await masked_log(cluster, allocation.pod, masks, offset=offset, limit=limit)
         else:
             chunk = await cluster.read_log(allocation.pod, offset=offset, limit=limit)
@@ -162,12 +163,23 @@ async def _paced_piece(call: Call, request: Request, place: _Place, *, offset: i
     return view
 
 
-async def _next_piece(services: Services, allocation: Allocation, *, offset: int, masks: Masks | None) -> LogView:
-    """An empty one while whoever reaches its cluster is away: what it has said meanwhile comes once somebody is back."""
+async def _next_piece(
+    services: Services, place: _Place, *, offset: int, masks: Masks | None
+) -> tuple[LogView, Masks | None]:
+    """An empty one while whoever reaches its cluster is away: what it has said meanwhile comes once somebody is back.
+
+    `masks`: None until the pod has said anything. What it was handed is on record by then, and whoever follows its log may have
+    waited for it since before it started.
+    """
+    allocation = place.allocation
+    assert allocation is not None
     try:
-        return await piece(services, allocation, offset=offset, limit=LOG_BYTES_DEFAULT, masks=masks)
+        view = await piece(services, allocation, offset=offset, limit=LOG_BYTES_DEFAULT, masks=masks)
+        if view.text and masks is None:
+            masks = await _masks(services, place)
+            view = await piece(services, allocation, offset=offset, limit=LOG_BYTES_DEFAULT, masks=masks)
     except Unavailable:
-        return LogView(
+        view = LogView(
             pod=allocation.pod,
             rank=allocation.rank,
             attempt=allocation.attempt,
@@ -175,14 +187,14 @@ async def _next_piece(services: Services, allocation: Allocation, *, offset: int
             next_offset=offset,
             ended=False,
         )
+    return view, masks
 
 
 async def _frames(call: Call, place: _Place, bytes_read: Buckets, *, rank: int, offset: int) -> AsyncIterator[bytes]:
     services, clock, tenant = call.services, call.services.clock, call.principal.tenant
     silent_since = looked_up = clock.monotonic()
     pause, whole = POLL_SECONDS, False
-    # The values that the run was handed when it started are those of now, or they have been changed since.
-    masks = await _masks(services, place)
+    masks: Masks | None = None
     with services.pulse.listener() as listener:
         while True:
             if place.allocation is None or whole:
@@ -195,7 +207,7 @@ async def _frames(call: Call, place: _Place, bytes_read: Buckets, *, rank: int, 
                 if seconds := bytes_read.wait(tenant, now=clock.monotonic()):
                     await clock.sleep(seconds)
                     continue
-                view = await _next_piece(services, place.allocation, offset=offset, masks=masks)
+                view, masks = await _next_piece(services, place, offset=offset, masks=masks)
                 bytes_read.spend(tenant, len(view.text), now=clock.monotonic())
                 if view.text or view.dropped or view.next_offset > offset:
                     offset, silent_since, pause = view.next_offset, clock.monotonic(), POLL_SECONDS

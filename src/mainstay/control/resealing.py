@@ -6,6 +6,8 @@ stays. A crash loses nothing: what is not written is found again. What no key he
 
 from __future__ import annotations
 
+from typing import Final
+
 import structlog
 
 from mainstay.control.loop import Due, Loop
@@ -21,7 +23,7 @@ LEASE = "reseal"
 PERIOD_SECONDS = 60.0
 ROWS = 20
 """Of a turn: 64 KiB each at most, so some milliseconds under the lock of the writers."""
-FIRST = ("", "")
+FIRST: Final = ("", "", 0)
 
 
 class Resealing:

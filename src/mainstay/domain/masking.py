@@ -1,7 +1,8 @@
 """Secret values in what a run says: each of their bytes becomes a `*`, so that offsets in a log stay what they were.
 
 Masked are a value without the line break at its end, each longer line of one of several lines, and either in base 64: alone,
-within other bytes, for URLs, and in lines of 76. A value of less than four bytes is left: it would be found everywhere.
+within other bytes, for URLs, and in lines of 76; a value as it stands in a URL, in JSON and in a text of Python. A value of less
+than four bytes is left: it would be found everywhere.
 
 Standard library only, and loaded by itself from its file: the keeper of a local run uses it, far from everything else. Plain
 classes: the import of dataclasses would double the time in which that starts.
@@ -10,6 +11,8 @@ classes: the import of dataclasses would double the time in which that starts.
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 
@@ -18,7 +21,9 @@ LINE_BYTES_MIN = 8
 """Shorter lines of a longer value are words of any text."""
 ENCODED_BYTES_MIN = 6
 WRAPPED_BYTES_MAX = 4096
-"""Of longer values the lines of 76 are not looked for: each is a pattern of its own."""
+"""Of longer values neither the lines of 76 are looked for, each a pattern of its own, nor what stands in URLs, JSON or Python."""
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+"""What stands for itself in a URL. Source: RFC 3986, 2.3."""
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -66,6 +71,16 @@ class Stream:
         return rest
 
 
+def masked_words(words: str, values: Iterable[bytes]) -> str:
+    """What somebody says, without these values."""
+    masks = Masks(patterns_of(values))
+    masked = masks.masked(words.encode(errors="surrogatepass"))
+    cut = masks.held(masked)
+    if cut >= BYTES_MIN:  # words are cut to a length, and may be within a value
+        masked = masked[:-cut] + b"*" * cut
+    return masked.decode(errors="replace")
+
+
 def patterns_of(values: Iterable[bytes]) -> list[bytes]:
     """What to look for."""
     found: set[bytes] = set()
@@ -77,7 +92,21 @@ def patterns_of(values: Iterable[bytes]) -> list[bytes]:
         found.update(line for line in whole.splitlines() if len(line) >= LINE_BYTES_MIN)
         for encoded in (*_encoded(whole), *_encoded(value)):
             found |= {encoded, encoded.translate(_URL_SAFE)}
+        if len(whole) <= WRAPPED_BYTES_MAX:
+            found.update(_escaped(whole))
     return sorted(found)
+
+
+def _escaped(value: bytes) -> Iterator[bytes]:
+    """As it is written where some of its characters cannot stand; the value itself where all can."""
+    for plain in (_PLAIN, _PLAIN | {ord("/")}):
+        for digits in ("%%%02X", "%%%02x"):
+            in_url = "".join(chr(byte) if byte in plain else digits % byte for byte in value)
+            yield from (in_url.encode(), in_url.replace("%20", "+").encode())
+    with contextlib.suppress(UnicodeDecodeError):
+        text = value.decode()
+        for written in (json.dumps(text), json.dumps(text, ensure_ascii=False), repr(text), ascii(text)):
+            yield written[1:-1].encode()
 
 
 def _encoded(value: bytes) -> Iterator[bytes]:

@@ -109,6 +109,7 @@ class Code(StrEnum):
     SECRETS_HANDED = "SecretsHanded"
     RESEALED = "Resealed"
     SEALED_ANEW = "SealedAnew"
+    SECRET_CHANGED = "SecretChanged"  # noqa: S105 the name of a reason
     NO_SUCH_SECRET = "NoSuchSecret"  # noqa: S105 the name of a reason
     WEBHOOK_ADDED = "WebhookAdded"
     WEBHOOK_REMOVED = "WebhookRemoved"
@@ -312,6 +313,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.SECRETS_HANDED: "secrets handed to it: {names}",
         Code.RESEALED: "{object} is sealed with the key {key} now",
         Code.SEALED_ANEW: "{object} was sealed anew or removed meanwhile",
+        Code.SECRET_CHANGED: "secret {object} was changed meanwhile",
         Code.NO_SUCH_SECRET: "no such secret: {object}",
         Code.WEBHOOK_ADDED: "webhook {object} to {host} added by {by}",
         Code.WEBHOOK_REMOVED: "webhook {object} removed by {by}",

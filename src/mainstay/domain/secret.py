@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from mainstay.domain.errors import Invalid
 
@@ -13,6 +14,9 @@ SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 SECRET_NAME_RULE = "letters, digits, `_`, `-` and `.`, 1 to 63, a letter or digit first"  # noqa: S105 no secret
 SECRET_BYTES_MAX = 64 * 1024
 """A certificate, a key file, a kubeconfig: far smaller. Larger things are files of the job."""
+
+SecretVersion: TypeAlias = tuple[str, str, int]
+"""Tenant, name and version: one value."""
 
 ENVIRONMENT_FILE = ".environment"
 """Beside the secrets: those that are to be variables, as a shell reads them. No secret has such a name."""
@@ -44,12 +48,14 @@ class Sealed:
 
     tenant: str
     name: str
+    version: int = 0
+    """Of two values of one secret the later has the higher one. Sealing the same value anew is no other version."""
     text: str = field(repr=False)
 
     @property
-    def place(self) -> tuple[str, str]:
+    def place(self) -> SecretVersion:
         """What orders them."""
-        return self.tenant, self.name
+        return self.tenant, self.name, self.version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,21 @@
-"""What a reader of a log is not shown: the values of the secrets of its workload, as they are now.
+"""What a reader of a log is not shown: the values of secrets that its pod was handed, and those of now.
 
-Clusters mask what they can where it is written, with the values that they have handed in. This covers every cluster at the last
-step: one that restarted and has forgotten them, and one that is far away.
+Clusters mask where it is written, by the same record (`ports.Secrets.handed`). This covers every cluster at the last step, also
+one that is far away and older than we are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import structlog
 
+from mainstay.domain.allocation import Allocation
 from mainstay.domain.capacity import LogChunk
 from mainstay.domain.errors import Denied
 from mainstay.domain.masking import Masks, patterns_of
+from mainstay.domain.secret import Sealed
 from mainstay.domain.workload import Workload
 from mainstay.operations.sealing import Sealing
 from mainstay.ports import Cluster, Store
@@ -20,19 +23,23 @@ from mainstay.ports import Cluster, Store
 log = structlog.get_logger()
 
 
-def masks_of(store: Store, sealing: Sealing, workload: Workload) -> Masks | None:
-    """None where there is nothing to mask. A secret that is gone, or that no key here opens, cannot be masked."""
+def masks_of(store: Store, sealing: Sealing, workload: Workload, allocation: Allocation) -> Masks:
+    """Of what a run was handed, as its log is read."""
     names = dict.fromkeys(use.name for use in workload.spec.secrets)
-    if not names:
-        return None
-    tenant, values = workload.tenant, []
-    for name, sealed in store.sealed_secrets(names, tenant=tenant).items():
+    sealed = {one.place: one for one in store.sealed_secrets(names, tenant=workload.tenant).values()}
+    sealed |= {one.place: one for one in store.handed_secrets(allocation.key)}
+    return Masks(patterns_of(opened(sealing, sealed.values(), pod=allocation.pod)))
+
+
+def opened(sealing: Sealing, sealed: Iterable[Sealed], *, pod: str) -> tuple[bytes, ...]:
+    """The values that are to be masked. What no key here opens cannot be."""
+    values = []
+    for one in sealed:
         try:
-            values.append(sealing.opened_secret(tenant, name, sealed))
+            values.append(sealing.opened_secret(one.tenant, one.name, one.text))
         except Denied as error:
-            log.warning("not_masked", workload=workload.id, secret=name, reason=error.message)
-    patterns = patterns_of(values)
-    return Masks(patterns) if patterns else None
+            log.warning("not_masked", pod=pod, secret=one.name, reason=error.message)
+    return tuple(values)
 
 
 async def masked_log(cluster: Cluster, pod: str, masks: Masks, *, offset: int, limit: int) -> LogChunk:

@@ -5,22 +5,26 @@ A value comes in and goes into pods. No answer, event, audit row or message ever
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 from mainstay.domain.access import Permission
-from mainstay.domain.allocation import Owner, Seen, Wanted
-from mainstay.domain.errors import Conflict, Denied, Gone, Invalid, NotFound
+from mainstay.domain.allocation import Allocation, Owner, Seen, Wanted
+from mainstay.domain.errors import Conflict, Denied, Gone, Invalid, NotFound, Unavailable
 from mainstay.domain.plan import HandSecrets, Plan, RemoveSecret, SetSecret
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.secret import SECRET_BYTES_MAX, SECRET_NAME, SECRET_NAME_RULE, Handed, SecretRecord
+from mainstay.domain.secret import SECRET_BYTES_MAX, SECRET_NAME, SECRET_NAME_RULE, Handed, Sealed, SecretRecord
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed
+from mainstay.operations.redaction import opened
 from mainstay.operations.sealing import Sealing
 from mainstay.ports import Clock, Store
 
 SECRETS_MAX = 1_000
 """Of one tenant."""
+ATTEMPTS_MAX = 5
+"""To hand out values that nobody changes meanwhile."""
 
 
 def put(store: Store, sealing: Sealing, principal: Principal, name: str, value: bytes, *, now: int) -> SecretRecord:
@@ -84,16 +88,37 @@ class Handing:
         self._store, self._sealing, self._clock, self._offload = store, sealing, clock, offload
 
     async def of(self, pod: str, *, owner: Owner) -> tuple[Handed, ...]:
-        """One transaction puts on record that they are handed out; then they are opened."""
+        """They are opened, and one transaction puts on record which values are handed out."""
         return await self._offload(self._of, pod, owner)
 
+    async def handed(self, pod: str, *, owner: Owner) -> tuple[bytes, ...]:
+        """As they are on record."""
+        return await self._offload(self._handed, pod, owner)
+
+    def _handed(self, pod: str, owner: Owner) -> tuple[bytes, ...]:
+        allocation = self._pod(pod, owner).allocation
+        return opened(self._sealing, self._store.handed_secrets(allocation.key), pod=pod)
+
     def _of(self, pod: str, owner: Owner) -> tuple[Handed, ...]:
+        """Who sets a secret while it is being handed out has it read again."""
+        for _ in range(ATTEMPTS_MAX):
+            with contextlib.suppress(Conflict):
+                return self._handed_out(pod, owner)
+        msg = f"the secrets of pod {pod} are being changed all the time"
+        raise Unavailable(msg, object_=pod)
+
+    def _pod(self, pod: str, owner: Owner) -> Wanted:
         wanted = self._store.pod(pod)
-        allocation, uses = wanted.allocation, wanted.spec.secrets
-        if (allocation.tenant, allocation.project) != (owner.tenant, owner.project):
+        if wanted.allocation.owner != owner:
             # A pod of that name lies where it does not belong: somebody else made it.
             msg = f"no such pod: {pod}"
             raise NotFound(msg, object_=pod)
+        return wanted
+
+    def _handed_out(self, pod: str, owner: Owner) -> tuple[Handed, ...]:
+        """Raises Conflict if anything has changed since it was read."""
+        wanted = self._pod(pod, owner)
+        allocation, uses = wanted.allocation, wanted.spec.secrets
         if allocation.seen is Seen.ENDED:
             msg = f"pod {pod} has ended"
             raise Gone(msg, object_=pod)
@@ -105,27 +130,22 @@ class Handing:
             if use.name not in sealed:
                 msg = f"there is no secret {use.name} any more"
                 raise Invalid(msg, object_=use.name, hint=f"set it (mainstay secret set {use.name}) and submit again")
-        handed = tuple(Handed(use=use, value=self._opened(tenant, use.name, sealed[use.name])) for use in uses)
-        self._put_on_record(wanted)
+        handed = tuple(Handed(use=use, value=self._opened(sealed[use.name])) for use in uses)
+        self._put_on_record(allocation, sealed.values())
         return handed
 
-    def _opened(self, tenant: str, name: str, sealed: str) -> bytes:
+    def _opened(self, sealed: Sealed) -> bytes:
         try:
-            return self._sealing.opened_secret(tenant, name, sealed)
+            return self._sealing.opened_secret(sealed.tenant, sealed.name, sealed.text)
         except Denied as error:
-            raise Invalid(error.message, object_=name, hint=error.hint) from None
+            raise Invalid(error.message, object_=sealed.name, hint=error.hint) from None
 
-    def _put_on_record(self, wanted: Wanted) -> None:
-        names = ", ".join(dict.fromkeys(use.name for use in wanted.spec.secrets))
-        allocation = wanted.allocation
+    def _put_on_record(self, allocation: Allocation, handed: Collection[Sealed]) -> None:
+        names, versions = ", ".join(one.name for one in handed), tuple(one.place for one in handed)
         reason = Reason(code=Code.SECRETS_HANDED, object=allocation.pod, numbers={"names": names})
-        action = HandSecrets(allocation_key=allocation.key, reason=reason)
+        action = HandSecrets(allocation_key=allocation.key, versions=versions, reason=reason)
         plan = Plan(actor=f"cluster/{allocation.cluster}", now=self._clock.now(), actions=(action,), atomic=True)
-        try:
-            self._store.commit(plan)
-        except Conflict as error:
-            msg = f"pod {allocation.pod} has ended"
-            raise Gone(msg, object_=allocation.pod) from error
+        self._store.commit(plan)
 
 
 def _nearest(name: str, here: list[str]) -> str:

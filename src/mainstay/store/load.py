@@ -91,6 +91,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE
+from mainstay.domain.secret import SecretVersion
 from mainstay.domain.workload import Kind, Phase
 from mainstay.store import belongings, caps, codec, history, queries, tables, webhooks
 from mainstay.store.access import load_people
@@ -98,6 +99,7 @@ from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import (
     AllocationRow,
     ClusterRow,
+    EarlierSecretRow,
     EndpointRow,
     LocalQueueRow,
     NodeFlavorRow,
@@ -187,6 +189,7 @@ class Needs:
     models: set[tuple[str, str]] = field(default_factory=set)
     prices: bool = False
     secrets: set[tuple[str, str]] = field(default_factory=set)
+    earlier_secrets: set[SecretVersion] = field(default_factory=set)
     tenants: bool = False
     people_of: set[str] = field(default_factory=set)
     """Tenants of which projects, roles and members are read, and who administers the platform."""
@@ -280,8 +283,11 @@ class Needs:
                     self.cap_uses_of.add(int(key))
                 self.workloads.add(int(key))
                 self.pods_of.add(int(key))
-            case StopPod(allocation_key=key) | EnterPod(allocation_key=key) | HandSecrets(allocation_key=key):
+            case StopPod(allocation_key=key) | EnterPod(allocation_key=key):
                 self.allocations.add(int(key))
+            case HandSecrets(allocation_key=key, versions=versions):
+                self.allocations.add(int(key))
+                self.secrets.update((tenant, name) for tenant, name, _ in versions)
             case ObservePod(allocation_key=key) | ClosePod(allocation_key=key):
                 self.conclusions.add(int(key))
                 self.clusters = True
@@ -320,7 +326,8 @@ class Needs:
             case RecordDenial() | RedactAudit():
                 pass
             case Reseal(before=before) if before.tenant:
-                self.secrets.add(before.place)
+                self.secrets.add((before.tenant, before.name))
+                self.earlier_secrets.add(before.place)
             case Reseal():
                 self.clusters = True
             case SetPrice():
@@ -501,11 +508,17 @@ def _load_model_versions(connection: sa.Connection, world: World, needs: Needs) 
 
 
 def _load_secrets(connection: sa.Connection, world: World, needs: Needs) -> None:
-    table = tables.secrets
+    table, handed, earlier = tables.secrets, tables.handed_secrets, tables.earlier_secrets
     for tenant, name in sorted(needs.secrets):
         query = sa.select(table).where(table.c.tenant == tenant, table.c.name == name)
         for row in queries.fetch(connection, query):
             world.secrets[tenant, name] = cast("SecretRow", row)
+        versions = sa.select(handed.c.version).where(handed.c.tenant == tenant, handed.c.name == name).distinct()
+        world.handed_out |= {(tenant, name, version) for version in connection.execute(versions).scalars()}
+    for tenant, name, version in sorted(needs.earlier_secrets):
+        place = earlier.c.tenant == tenant, earlier.c.name == name, earlier.c.version == version
+        for row in queries.fetch(connection, sa.select(earlier).where(*place)):
+            world.earlier_secrets[tenant, name, version] = cast("EarlierSecretRow", row)
 
 
 def _load_volumes(connection: sa.Connection, world: World, needs: Needs) -> None:

@@ -21,7 +21,7 @@ from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.reason import Code
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.secret import SecretRecord
+from mainstay.domain.secret import Sealed, SecretRecord
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import STARTING, WAITING, Kind, Phase, Workload
 from mainstay.ports import EventFilter, WorkloadFilter
@@ -456,12 +456,28 @@ def secrets(connection: sa.Connection, *, tenant: str, after: str, limit: int) -
     return tuple(SecretRecord(**row) for row in fetch(connection, query))
 
 
-def sealed_secrets(connection: sa.Connection, names: Collection[str], *, tenant: str) -> dict[str, str]:
+def sealed_secrets(connection: sa.Connection, names: Collection[str], *, tenant: str) -> dict[str, Sealed]:
     """By name. A job asks for 120 at most, so each is a question of its own."""
     table = tables.secrets
-    query = sa.select(table.c.sealed).where(table.c.tenant == codec.storable(tenant))
-    found = {name: connection.execute(query.where(table.c.name == codec.storable(name))).scalar() for name in names}
-    return {name: sealed for name, sealed in found.items() if sealed is not None}
+    query = sa.select(table.c.version, table.c.sealed).where(table.c.tenant == codec.storable(tenant))
+    found = {name: connection.execute(query.where(table.c.name == codec.storable(name))).first() for name in names}
+    return {
+        name: Sealed(tenant=tenant, name=name, version=row.version, text=row.sealed)
+        for name, row in found.items()
+        if row is not None
+    }
+
+
+def handed_secrets(connection: sa.Connection, allocation_key: int) -> tuple[Sealed, ...]:
+    """By name and version."""
+    handed, now, earlier = tables.handed_secrets, tables.secrets, tables.earlier_secrets
+    found: list[Sealed] = []
+    for values in (now, earlier):
+        same = [values.c[name] == handed.c[name] for name in ("tenant", "name", "version")]
+        query = sa.select(values.c.tenant, values.c.name, values.c.version, values.c.sealed.label("text"))
+        query = query.join_from(handed, values, sa.and_(*same)).where(handed.c.allocation_key == allocation_key)
+        found += [Sealed(**row) for row in fetch(connection, query)]
+    return tuple(sorted(found, key=lambda one: one.place))
 
 
 def volumes(

@@ -423,6 +423,25 @@ class SecretRow(TypedDict):
     sealed: str
     set_at: int
     set_by: str
+    version: int
+
+
+class HandedSecretRow(TypedDict):
+    """A row of `handed_secrets`."""
+
+    allocation_key: int
+    tenant: str
+    name: str
+    version: int
+
+
+class EarlierSecretRow(TypedDict):
+    """A row of `earlier_secrets`."""
+
+    tenant: str
+    name: str
+    version: int
+    sealed: str
 
 
 class WebhookRow(TypedDict):

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from mainstay.domain.secret import Sealed
+from mainstay.domain.secret import Sealed, SecretVersion
 from mainstay.store import tables
 
 _KEY_AT, _KEY_LETTERS = 3, 8
 """Behind `1.` stands the name of the key."""
 
 
-def sealed_with_others(
-    connection: sa.Connection, key: str, *, after: tuple[str, str], limit: int
-) -> tuple[Sealed, ...]:
-    """Those of clusters first, then by tenant and name."""
-    secrets, clusters = tables.secrets, tables.clusters
-    tenant, name = after
+def sealed_with_others(connection: sa.Connection, key: str, *, after: SecretVersion, limit: int) -> tuple[Sealed, ...]:
+    """Those of clusters first, then by tenant, name and version."""
+    clusters = tables.clusters
+    tenant, name, _ = after
     of_clusters = (
         sa.select(clusters.c.name, clusters.c.sealed)
         .where(clusters.c.sealed != "", _key_of(clusters.c.sealed) != key, clusters.c.name > name)
@@ -24,22 +22,24 @@ def sealed_with_others(
         .limit(limit)
     )
     found = [] if tenant else [Sealed(tenant="", name=one, text=text) for one, text in connection.execute(of_clusters)]
-    of_tenants = (
-        sa.select(secrets.c.tenant, secrets.c.name, secrets.c.sealed)
-        .where(_key_of(secrets.c.sealed) != key)
-        .order_by(secrets.c.tenant, secrets.c.name)
-        .limit(limit)
-    )
-    if tenant:
-        of_tenants = of_tenants.where(sa.tuple_(secrets.c.tenant, secrets.c.name) > sa.tuple_(tenant, name))
-    found += [Sealed(tenant=of, name=one, text=text) for of, one, text in connection.execute(of_tenants)]
+    of_tenants: list[Sealed] = []
+    for table in (tables.secrets, tables.earlier_secrets):
+        place = table.c.tenant, table.c.name, table.c.version
+        query = sa.select(*place, table.c.sealed).where(_key_of(table.c.sealed) != key).order_by(*place).limit(limit)
+        if tenant:
+            query = query.where(sa.tuple_(*place) > sa.tuple_(*after))
+        of_tenants += [
+            Sealed(tenant=of, name=one, version=version, text=text)
+            for of, one, version, text in connection.execute(query)
+        ]
+    found += sorted(of_tenants, key=lambda one: one.place)
     return tuple(found[:limit])
 
 
 def sealed_by_key(connection: sa.Connection) -> dict[str, int]:
     """How much is sealed with each key, by its name."""
     counts: dict[str, int] = {}
-    for table in (tables.clusters, tables.secrets):
+    for table in (tables.clusters, tables.secrets, tables.earlier_secrets):
         key = _key_of(table.c.sealed)
         query = sa.select(key, sa.func.count()).where(table.c.sealed != "").group_by(key)
         for name, count in connection.execute(query):

@@ -23,7 +23,7 @@ from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.secret import Sealed, SecretRecord
+from mainstay.domain.secret import Sealed, SecretRecord, SecretVersion
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.webhook import Delivery, WebhookRecord
@@ -210,9 +210,13 @@ class SqlStore:
             lambda connection: queries.secrets(connection, tenant=tenant, after=after, limit=limit)
         )
 
-    def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, str]:
+    def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, Sealed]:
         """Sealed as they are."""
         return self._database.read(lambda connection: queries.sealed_secrets(connection, names, tenant=tenant))
+
+    def handed_secrets(self, allocation_key: int) -> tuple[Sealed, ...]:
+        """Sealed as they are."""
+        return self._database.read(lambda connection: queries.handed_secrets(connection, allocation_key))
 
     def tenants(self) -> tuple[Tenant, ...]:
         """By name."""
@@ -289,7 +293,7 @@ class SqlStore:
         """How many."""
         return self._database.read(lambda connection: webhooks.pending(connection, name, tenant=tenant))
 
-    def sealed_with_others(self, key: str, *, after: tuple[str, str], limit: int) -> tuple[Sealed, ...]:
+    def sealed_with_others(self, key: str, *, after: SecretVersion, limit: int) -> tuple[Sealed, ...]:
         """By place."""
         return self._database.read(
             lambda connection: sealed.sealed_with_others(connection, key, after=after, limit=limit)

@@ -329,8 +329,28 @@ secrets = _table(
     _text("sealed"),
     _whole("set_at"),
     _text("set_by"),
+    _whole("version"),
 )
-"""`sealed` is the encrypted value. No snapshot shows this table: decisions know nothing of it."""
+"""`sealed` is the encrypted value. No snapshot shows this table: decisions know nothing of it, nor of the next two."""
+
+handed_secrets = _table(
+    "handed_secrets",
+    _whole("allocation_key", key=True),
+    _text("tenant", key=True),
+    _text("name", key=True),
+    _whole("version", key=True),
+    sa.Index("handed_secrets_by_version", "tenant", "name", "version"),
+)
+"""Which values the pod of an allocation was handed, until that is closed."""
+
+earlier_secrets = _table(
+    "earlier_secrets",
+    _text("tenant", key=True),
+    _text("name", key=True),
+    _whole("version", key=True),
+    _text("sealed"),
+)
+"""Values that were changed or removed since, as long as a row of `handed_secrets` says that a pod may still print them."""
 
 webhooks = _table(
     "webhooks",

@@ -24,6 +24,7 @@ from mainstay.domain.plan import EventKind, Plan
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.reason import Reason
+from mainstay.domain.secret import SecretVersion
 from mainstay.domain.workload import Phase
 from mainstay.store import codec, codec_fleet
 from mainstay.store.rows import (
@@ -33,9 +34,11 @@ from mainstay.store.rows import (
     ChargeRow,
     ClusterRow,
     DeliveryRow,
+    EarlierSecretRow,
     EndpointRow,
     EventRow,
     GroupRoleRow,
+    HandedSecretRow,
     HeadRow,
     HistoryPolicyRow,
     LocalQueueRow,
@@ -104,6 +107,10 @@ class World:
         self.last_model_version: dict[tuple[str, str], int] = {}
         self.prices: dict[tuple[str, int], PriceRow] = {}
         self.secrets: dict[tuple[str, str], SecretRow] = {}
+        self.earlier_secrets: dict[SecretVersion, EarlierSecretRow] = {}
+        """Known only of secrets that are sealed anew."""
+        self.handed_out: set[SecretVersion] = set()
+        """Those of `secrets` that a pod was handed which is not closed."""
         self.tenants: dict[str, TenantRow] = {}
         """Known only if one is added or removed, or a cluster added; those that were removed are among them."""
         self.projects: dict[OfTenant, ProjectRow] = {}
@@ -289,6 +296,17 @@ class World:
         """The row goes."""
         del self.secrets[key]
         self.changes.secrets[key] = None
+
+    def put_earlier_secret(self, row: EarlierSecretRow) -> None:
+        """A new row, or another one in its place."""
+        place = row["tenant"], row["name"], row["version"]
+        self.earlier_secrets[place] = self.changes.earlier_secrets[place] = row
+
+    def put_handed_secret(self, row: HandedSecretRow) -> None:
+        """A new row, or the same once more."""
+        place = row["tenant"], row["name"], row["version"]
+        self.handed_out.add(place)
+        self.changes.handed_secrets[row["allocation_key"], *place] = row
 
     def put_tenant(self, row: TenantRow) -> None:
         """A new row, or another one in its place."""
@@ -556,6 +574,8 @@ class Changes:
         self.charges: list[ChargeRow] = []
         self.prices: list[PriceRow] = []
         self.secrets: dict[tuple[str, str], SecretRow | None] = {}
+        self.earlier_secrets: dict[SecretVersion, EarlierSecretRow | None] = {}
+        self.handed_secrets: dict[tuple[int, str, str, int], HandedSecretRow | None] = {}
         self.tenants: dict[str, TenantRow | None] = {}
         self.projects: dict[OfTenant, ProjectRow | None] = {}
         self.roles: dict[OfTenant, RoleRow | None] = {}

@@ -12,6 +12,7 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from mainstay.domain.workload import Phase
 from mainstay.store import tables, webhooks
+from mainstay.store.queries import batches
 from mainstay.store.world import World
 
 OF_TENANTS = (
@@ -43,6 +44,8 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.cap_uses, changes.new_cap_uses)
     _write_whole(connection, tables.cap_uses, changes.cap_uses)
     _write_whole(connection, tables.secrets, changes.secrets)
+    _write_whole(connection, tables.earlier_secrets, changes.earlier_secrets)
+    _write_whole(connection, tables.handed_secrets, changes.handed_secrets)
     _write_whole(connection, tables.volumes, changes.volumes)
     _write_whole(connection, tables.queues, changes.queues)
     _write_whole(connection, tables.node_flavors, changes.node_flavors)
@@ -57,6 +60,7 @@ def write(connection: sa.Connection, world: World) -> None:
     _UPDATE_WORKLOAD.run(connection, changes.workloads.values())
     _count_open_work(connection, world)
     _UPDATE_ALLOCATION.run(connection, changes.allocations.values())
+    _forget_handed(connection, [key for key, row in changes.allocations.items() if row["closed"]])
     _UPDATE_ENDPOINT.run(connection, changes.endpoints.values())
     _insert(connection, tables.events, changes.events)
     _insert(connection, tables.audit, changes.audit)
@@ -72,6 +76,17 @@ def _forget_traits(connection: sa.Connection) -> None:
     """Those that no node has any more."""
     table = tables.node_traits
     connection.execute(sa.delete(table).where(table.c.digest.not_in(sa.select(tables.nodes.c.traits))))
+
+
+def _forget_handed(connection: sa.Connection, closed: Collection[int]) -> None:
+    """What these pods were handed, and of that each earlier value that no other pod was: its log is kept by now, and masked."""
+    if not closed:
+        return
+    handed, earlier = tables.handed_secrets, tables.earlier_secrets
+    gone = [connection.execute(sa.delete(handed).where(handed.c.allocation_key.in_(some))) for some in batches(closed)]
+    if any(deleted.rowcount for deleted in gone):
+        same = [handed.c[name] == earlier.c[name] for name in ("tenant", "name", "version")]
+        connection.execute(sa.delete(earlier).where(~sa.exists().where(*same)))
 
 
 def _count_open_work(connection: sa.Connection, world: World) -> None:

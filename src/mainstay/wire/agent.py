@@ -533,7 +533,7 @@ class SlotSaid(Message, frozen=True):
 
 
 class SecretsAsked(Message, frozen=True):
-    """What a pod is to be handed, which lies where pods of this owner lie."""
+    """What a pod is to be handed, or was, which lies where pods of this owner lie."""
 
     pod: Name
     tenant: Name
@@ -557,3 +557,13 @@ class SecretsSaid(Message, frozen=True):
     """In the order in which the pod asks for them."""
 
     secrets: tuple[SecretSaid, ...] = ()
+
+
+class HandedSaid(Message, frozen=True):
+    """Every value that the pod was handed."""
+
+    values: tuple[bytes, ...] = ()
+
+    def __repr__(self) -> str:
+        """Without any of them."""
+        return f"HandedSaid({len(self.values)} values)"

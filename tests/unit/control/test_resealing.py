@@ -11,14 +11,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from mainstay.control.resealing import ROWS, Resealing
+from mainstay.domain.allocation import Allocation
 from mainstay.domain.errors import Fenced, Unavailable
 from mainstay.domain.fleet import ClusterKind, ClusterSettings, Credentials, NewCluster
-from mainstay.domain.plan import AddCluster, Plan, RemoveSecret, SetSecret
+from mainstay.domain.plan import AddCluster, HandSecrets, Plan, RemoveSecret, SetSecret
+from mainstay.domain.workload import Phase
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.store import SqlStore
 from tests.clock import ManualClock
 from tests.databases import empty_sqlite
-from tests.stores import ALL, TENANT, WHY
+from tests.stores import ALL, TENANT, WHY, Scene
 
 OLD, NEW = Sealing(key=b"o" * KEY_BYTES), Sealing(key=b"n" * KEY_BYTES, older=(b"o" * KEY_BYTES,))
 ONLY_NEW = Sealing(key=b"n" * KEY_BYTES)
@@ -63,7 +65,7 @@ async def to_the_end(resealing: Resealing) -> int:
 
 
 def value_of(store: SqlStore, name: str, sealing: Sealing = ONLY_NEW) -> bytes:
-    return sealing.opened_secret(TENANT, name, store.sealed_secrets([name], tenant=TENANT)[name])
+    return sealing.opened_secret(TENANT, name, store.sealed_secrets([name], tenant=TENANT)[name].text)
 
 
 async def test_what_an_older_key_has_sealed_is_sealed_anew_in_bounded_steps_and_the_key_may_go(store: SqlStore) -> None:
@@ -154,6 +156,50 @@ async def test_what_no_key_opens_is_left_and_holds_up_nothing(store: SqlStore) -
     assert value_of(store, "z") == b"value"
     assert store.sealed_by_key()[LOST.key_id] == 2 * ROWS
     assert [entry["event"] for entry in logs].count("not_resealed") == 2 * ROWS
+
+
+def handed_and_changed(store: SqlStore) -> tuple[Scene, Allocation]:
+    """A pod was handed what is not the value any more."""
+    scene = Scene(store)
+    scene.fleet()
+    pod = scene.run(scene.submit())
+    put(store, "a", value=b"earlier")
+    versions = tuple(one.place for one in store.sealed_secrets(["a"], tenant=TENANT).values())
+    scene.applied(HandSecrets(allocation_key=pod.key, versions=versions, reason=WHY))
+    put(store, "a", value=b"now")
+    return scene, pod
+
+
+class Closing(Crashing):
+    """The pod is closed between the look and the commit."""
+
+    def commit(self, plan: Plan) -> Any:
+        close(Scene(self._store), self._store.wanted("local")[0].allocation)
+        return self._store.commit(plan)
+
+
+def close(scene: Scene, pod: Allocation) -> None:
+    scene.end(pod, ended_at=pod.started_at)
+    scene.applied(scene.advance(scene.workload(pod.workload), Phase.SUCCEEDED))
+    scene.applied(scene.close(pod))
+
+
+async def test_a_value_that_only_pods_have_still_is_sealed_anew_too(store: SqlStore) -> None:
+    _, pod = handed_and_changed(store)
+    with pytest.raises(Unavailable):
+        await loop(Crashing(store, after=True)).turn()
+    await to_the_end(loop(store))
+    assert store.sealed_by_key() == {NEW.key_id: 2}
+    assert value_of(store, "a") == b"now"
+    (earlier,) = store.handed_secrets(pod.key)
+    assert ONLY_NEW.opened_secret(TENANT, "a", earlier.text) == b"earlier"
+
+
+async def test_one_that_goes_with_its_pod_meanwhile_does_not_come_back(store: SqlStore) -> None:
+    _, pod = handed_and_changed(store)
+    await loop(Closing(store, after=False)).turn()
+    assert store.handed_secrets(pod.key) == ()
+    assert store.sealed_by_key() == {NEW.key_id: 1}
 
 
 async def test_a_leader_that_wakes_up_late_changes_nothing(store: SqlStore) -> None:

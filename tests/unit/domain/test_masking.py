@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
+import re
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstay.domain.masking import Masks, Stream, patterns_of
+from mainstay.domain.masking import Masks, Stream, masked_words, patterns_of
 
 CANARY = b"canary-7d1f+/=!x"
 MASKS = Masks(patterns_of([CANARY + b"\n"]))
@@ -79,3 +82,45 @@ def test_only_what_may_be_a_beginning_is_held_back() -> None:
     assert stream.passed(b" do\n") == b"can do\n"
     assert stream.passed(b"canary-7") == b""
     assert stream.passed(CANARY[8:] + b"\n") == b"*" * len(CANARY) + b"\n"
+
+
+ODD = 'p&ss/w\u00f6rd "it\'s"\t<1>'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        quote(ODD),
+        quote(ODD, safe=""),
+        quote_plus(ODD),
+        re.sub("%..", lambda found: found[0].lower(), quote(ODD)),
+        json.dumps({"password": ODD}),
+        json.dumps([ODD], ensure_ascii=False),
+        repr({"password": ODD}),
+        ascii(ODD),
+    ],
+    ids=ascii,
+)
+def test_a_value_is_masked_as_it_stands_in_urls_in_json_and_in_python(written: str) -> None:
+    masked = Masks(patterns_of([ODD.encode()])).masked(written.encode())
+    assert b"***********" in masked
+    assert b"ss" not in masked.replace(b"password", b"")
+
+
+def test_what_is_no_text_is_masked_in_urls() -> None:
+    value = bytes(range(128, 140))
+    assert set(Masks(patterns_of([value])).masked(quote(value).encode())) == set(b"*")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (f"bad name: {CANARY.decode()}", f"bad name: {'*' * len(CANARY)}"),
+        (f"bad name: {CANARY.decode()[:9]}", "bad name: *********"),
+        ("bad name: cat", "bad name: cat"),
+        ("bad name: a \udcff c", "bad name: a ??? c"),
+    ],
+    ids=ascii,
+)
+def test_words_that_were_cut_off_within_a_value_show_no_part_of_it(words: str, shown: str) -> None:
+    assert masked_words(words, [CANARY]).replace("\ufffd", "?") == shown

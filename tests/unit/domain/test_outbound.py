@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mainstay.domain.errors import Invalid
 from mainstay.domain.outbound import never_a_machine, refusal, target_of
+from tests.figures import Figure
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "2a00:1450:4001::1", "64:ff9b::8.8.8.8"]
 REFUSED = [
@@ -32,14 +33,18 @@ REFUSED = [
 ]
 
 
+ADDRESSES = "addresses outside that lead to us or say what they are not: all refused"
+
+
 @pytest.mark.parametrize("text", PUBLIC)
 def test_a_public_address_is_allowed(text: str) -> None:
     assert refusal(ip_address(text)) == ""
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_an_address_that_is_not_public_is_refused_with_the_reason(text: str) -> None:
+def test_an_address_that_is_not_public_is_refused_with_the_reason(text: str, figure: Figure) -> None:
     assert refusal(ip_address(text)).startswith("it ")
+    figure(ADDRESSES, 1)
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address) | st.integers(0, 2**128 - 1).map(IPv6Address))
@@ -113,11 +118,12 @@ def test_a_url_is_taken_apart_once() -> None:
         f"https://example.com/{'x' * 2_000}",
     ],
 )
-def test_what_is_no_plain_https_url_is_refused_and_says_what_to_give(url: str) -> None:
+def test_what_is_no_plain_https_url_is_refused_and_says_what_to_give(url: str, figure: Figure) -> None:
     with pytest.raises(Invalid) as refused:
         target_of(url)
     assert refused.value.object == "url"
     assert refused.value.hint
+    figure(ADDRESSES, 1)
 
 
 def test_a_refusal_repeats_nothing_from_behind_the_question_mark() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from mainstay.domain.errors import Unauthenticated
 from mainstay.identity.tokens import header_of, issuer_of, key_for, signing_keys, verified
+from tests.figures import Figure
 from tests.forged import AUDIENCE, ISSUER, NOW, SECOND, Keys, forged, good, make_keys, signed
 
 HOUR = 3_600 * SECOND
@@ -31,14 +32,14 @@ def test_good_tokens_are_believed(keys: Keys) -> None:
     assert {name: believed(token, keys) for name, token in good(keys)} == dict.fromkeys(dict(good(keys)), "u-1")
 
 
-def test_no_forged_token_is_believed(keys: Keys) -> None:
+def test_no_forged_token_is_believed(keys: Keys, figure: Figure) -> None:
     tried = list(forged(keys))
     for name, token in tried:
         with pytest.raises(Unauthenticated) as refused:
             pytest.fail(f"believed: {name}: {believed(token, keys)}")
         assert len(token) < 40 or token[:40] not in str(refused.value), f"{name}: the refusal shows the token"
     assert len(tried) >= 40
-    print(f"forged tokens refused: {len(tried)} of {len(tried)}")
+    figure("forged tokens: all refused", len(tried))
 
 
 @pytest.mark.parametrize("shift", [-HOUR, HOUR])

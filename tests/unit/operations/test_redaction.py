@@ -8,10 +8,11 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from mainstay.domain.capacity import LogChunk
 from mainstay.domain.masking import Masks, patterns_of
-from mainstay.domain.secret import SecretUse
+from mainstay.domain.secret import Sealed, SecretUse
 from mainstay.operations.redaction import masked_log, masks_of
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 
@@ -99,14 +100,23 @@ async def test_a_gap_ends_what_is_held_back_and_the_log_goes_on_behind_it() -> N
     assert dropped == 6
 
 
-def test_the_values_of_now_are_masked_and_what_cannot_be_opened_is_said() -> None:
-    sealed = {"a": SEALING.sealed_secret("t", "a", CANARY), "b": OTHER.sealed_secret("t", "b", b"another")}
-    store: Any = SimpleNamespace(sealed_secrets=lambda names, tenant: {n: sealed[n] for n in names if tenant == "t"})
+def test_the_values_of_now_and_those_that_were_handed_are_masked_and_what_cannot_be_opened_is_said() -> None:
+    sealed = {
+        "a": Sealed(tenant="t", name="a", version=2, text=SEALING.sealed_secret("t", "a", CANARY)),
+        "b": Sealed(tenant="t", name="b", version=2, text=OTHER.sealed_secret("t", "b", b"another")),
+    }
+    earlier = Sealed(tenant="t", name="a", version=1, text=SEALING.sealed_secret("t", "a", b"before it"))
+    store: Any = SimpleNamespace(
+        sealed_secrets=lambda names, tenant: {n: sealed[n] for n in names if tenant == "t"},
+        handed_secrets=lambda key: (earlier,) if key == 7 else (),
+    )
     workload: Any = SimpleNamespace(
         id="w", tenant="t", spec=SimpleNamespace(secrets=(SecretUse(name="a"), SecretUse(name="b")))
     )
-    masks = masks_of(store, SEALING, workload)
-    assert masks is not None
-    assert masks.masked(CANARY + b" another") == b"*" * len(CANARY) + b" another"
-    workload.spec.secrets = ()
-    assert masks_of(store, SEALING, workload) is None
+    allocation: Any = SimpleNamespace(key=7, pod="w-1-0")
+    with capture_logs() as said:
+        masks = masks_of(store, SEALING, workload, allocation)
+    assert masks.masked(CANARY + b" another before it") == b"*" * len(CANARY) + b" another *********"
+    assert [(line["event"], line["pod"], line["secret"]) for line in said] == [("not_masked", "w-1-0", "b")]
+    workload.spec.secrets, allocation.key = (), 8
+    assert masks_of(store, SEALING, workload, allocation).patterns == []

@@ -223,7 +223,6 @@ class Chores:
             delivery = known.delivery
             handed = await self._secrets.of(pod, owner=delivery.owner) if delivery.secrets else ()
             where = {"namespace": known.namespace, "pod": pod}
-            self._logs.mask(pod, (one.value for one in handed))
             async with self._deliveries:
                 await handover.hand_in(self._api, handed, **where)
             async with self._transfers:

@@ -26,6 +26,7 @@ from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.settings import Settings
+from mainstay.clusters.kubernetes.spoken import Spoken
 from mainstay.clusters.kubernetes.views import OwnView
 from mainstay.domain.allocation import (
     BindPod,
@@ -46,6 +47,7 @@ from mainstay.domain.allocation import (
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Conflict, Denied, Fenced, Gone, Invalid, NoCapacity, NotYet, Unavailable
 from mainstay.domain.errors import NotFound as MissingPod
+from mainstay.domain.masking import masked_words
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.ports import ArtifactStore, Clock, Process, Secrets, Stream
 
@@ -99,7 +101,8 @@ class KubernetesCluster:
         self._hosting = Hosting(
             api, clock, self._picture, self._pace, system=settings.system, require_room=self._require_free
         )
-        self._logs = Logs(api, artifacts.logs, clock, cluster=name)
+        self._spoken = Spoken(self._handed)
+        self._logs = Logs(api, artifacts.logs, clock, cluster=name, handed=self._handed)
         self._chores = Chores(
             api,
             clock,
@@ -131,7 +134,7 @@ class KubernetesCluster:
         self._chores.round()
         return ClusterState(
             nodes=self._picture.nodes(),
-            pods=self._picture.pods(),
+            pods=await self._spoken.masked(self._picture.pods()),
             at=self._witnessed,
             identity=self._picture.identity,
             guests=self._picture.guests(),
@@ -202,8 +205,9 @@ class KubernetesCluster:
                 raise Unavailable(msg, object_=pod, hint=f"let its node pull {self._settings.helper_image}")
             msg = f"the output of pod {pod} is lost: it was ended before its files were fetched"
             raise Invalid(msg, object_=pod)
-        async for file in handover.outputs(self._api, namespace=known.namespace, pod=pod):
-            yield file
+        async with self._without_secrets(pod):
+            async for file in handover.outputs(self._api, namespace=known.namespace, pod=pod):
+                yield file
 
     async def copy_out(self, pod: str) -> None:
         """By its helper, as long as that is there: if it is gone, `outputs` says so."""
@@ -235,6 +239,22 @@ class KubernetesCluster:
         await self._logs.close()
         await self._picture.close()
         await self._api.close()
+
+    async def _handed(self, pod: str) -> tuple[bytes, ...]:
+        """What it may say that nobody is to read. Raises NotFound for a pod that is not on record, or not any more."""
+        known = self._picture.ours.get(pod)
+        if known is None or not known.delivery.secrets:
+            return ()
+        return await self._secrets.handed(pod, owner=known.delivery.owner)
+
+    @asynccontextmanager
+    async def _without_secrets(self, pod: str) -> AsyncIterator[None]:
+        """A refusal within the block may quote what the pod has written or named: without what it was handed."""
+        try:
+            yield
+        except (Invalid, Unavailable) as error:
+            words = masked_words(error.message, await self._handed(pod))
+            raise type(error)(words, object_=error.object, hint=error.hint) from None
 
     async def _create(self, action: CreatePod, epoch: int) -> None:
         known, identity = self._picture.ours.get(action.name), ""

@@ -21,7 +21,7 @@ from mainstay.clusters.kubernetes.names import FILES, OUTPUTS
 from mainstay.clusters.kubernetes.pods import OUTPUT, ROOT, SECRETS, SIGN, WORK
 from mainstay.domain.artifact import PATH_RULE, TREE_FILES_MAX, Entry, safe_path
 from mainstay.domain.errors import Invalid, NotFound, Unavailable
-from mainstay.domain.masking import Masks, patterns_of
+from mainstay.domain.masking import masked_words
 from mainstay.domain.secret import Handed, files_of
 from mainstay.ports import Artifacts, Channel, Process
 
@@ -65,7 +65,7 @@ async def hand_in(api: KubeApi, handed: Sequence[Handed], *, namespace: str, pod
     ):
         said = group.create_task(_said(process))
         await _send_whole(process, bytes(archive))
-        text = await said
+        text = masked_words(await said, (one.value for one in handed))
     if process.exit_status != 0:
         msg = f"pod {pod} did not take its secrets: {text or process.failure or 'no reason given'}"
         raise Unavailable(msg, object_=pod)
@@ -98,8 +98,7 @@ async def transfer(
         await _send_whole(process, json.dumps({"copies": copies}).encode() + b"\n")
         text = await said
     if process.exit_status != 0:
-        said_masked = Masks(patterns_of(one.value for one in handed)).masked(text.encode())
-        why = said_masked.decode(errors="replace") or process.failure or "no reason given"
+        why = masked_words(text, (one.value for one in handed)) or process.failure or "no reason given"
         hint = (
             "its cluster's image has no mainstay in it: add the cluster again with --image"
             if _NO_PROGRAM in why

@@ -10,20 +10,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from math import inf
-from typing import IO
+from typing import IO, TypeAlias
 
 import structlog
 
 from mainstay.clusters.kubernetes.api import KubeApi
-from mainstay.clusters.kubernetes.errors import ApiError, Invalid, NotFound
+from mainstay.clusters.kubernetes.errors import Invalid, NotFound
 from mainstay.clusters.kubernetes.log_lines import GAP, Lines, Place
 from mainstay.clusters.kubernetes.names import MAIN
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.capacity import LogChunk
+from mainstay.domain.errors import MainstayError
 from mainstay.domain.masking import Masks, Stream, patterns_of
 from mainstay.ports import Artifacts, Clock
 
@@ -39,11 +40,13 @@ READ_SECONDS = 60.0
 """So long after it was read last, somebody may still be reading a log."""
 AGAIN_SECONDS = 1.0
 CHUNK_BYTES = 1 << 20
-NO_MASKS = Masks(())
 LOG_FILE = "log"
 """The name of a kept log; behind a dot, how many of its first bytes are gone."""
 REMOVED_BYTES_MAX = 200
 """Of the words and the name of a container, which has 64 letters."""
+
+HandedTo: TypeAlias = Callable[[str], Awaitable[tuple[bytes, ...]]]
+"""What a pod was handed, which is masked in what it says. Where that cannot be told, nothing that it says is passed on."""
 
 
 def slot_of(cluster: str, pod: str) -> str:
@@ -69,7 +72,8 @@ class Followed:
     """Monotonic seconds: when it was read last, or begun."""
     failures: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    masks: Stream = field(default_factory=lambda: Stream(NO_MASKS))
+    masks: Stream | None = None
+    """None until its pod has said something: what it was handed is on record by then."""
 
     @property
     def held(self) -> int:
@@ -80,11 +84,10 @@ class Followed:
 class Logs:
     """The logs of one cluster in this process."""
 
-    def __init__(self, api: KubeApi, artifacts: Artifacts, clock: Clock, *, cluster: str) -> None:
+    def __init__(self, api: KubeApi, artifacts: Artifacts, clock: Clock, *, cluster: str, handed: HandedTo) -> None:
         self._api, self._artifacts, self._clock, self._cluster = api, artifacts, clock, cluster
+        self._handed = handed
         self._followed: dict[str, Followed] = {}
-        self._masks: dict[str, Masks] = {}
-        """Of pods to which this process has handed secrets. Whoever reads a log has the last word: operations/redaction.py."""
         self._let_go: dict[str, bytes] = {}
         """Pods whose log was here, and the timestamp of its first line: if that is not there any more, readers are told."""
 
@@ -98,11 +101,6 @@ class Logs:
         """The pods whose log is here, on its way, or was."""
         return self._followed.keys() | self._let_go.keys()
 
-    def mask(self, pod: str, values: Iterable[bytes]) -> None:
-        """From here on these values are masked in the log of a pod, also where it is kept."""
-        if patterns := patterns_of(values):
-            self._masks[pod] = Masks(patterns)
-
     def follow(self, pod: str, namespace: str, *, ended: bool, wanted: bool = False) -> Followed | None:
         """Follow a log, if there is room or somebody wants it; None if not. `ended`: what there is now is all."""
         known = self._followed.get(pod)
@@ -114,8 +112,7 @@ class Logs:
                 self._let_one_go(read_before=now - READ_SECONDS)
             file = tempfile.TemporaryFile()  # noqa: SIM115 closed by `drop`
             place = Place(first=self._let_go.pop(pod, b""))
-            stream = Stream(self._masks.get(pod, NO_MASKS))
-            known = self._followed[pod] = Followed(file=file, read_at=now, place=place, masks=stream)
+            known = self._followed[pod] = Followed(file=file, read_at=now, place=place)
         if known.task is None and not known.whole:
             known.task = asyncio.create_task(self._copy(pod, namespace, known, ended=ended))
         return known
@@ -162,7 +159,6 @@ class Logs:
 
     def drop(self, pod: str) -> None:
         """Let go of a log that is kept, or of a pod that is gone."""
-        self._masks.pop(pod, None)
         self._let_go.pop(pod, None)
         followed = self._followed.pop(pod, None)
         if followed is not None:
@@ -183,6 +179,8 @@ class Logs:
         try:
             stream = self._api.log(namespace, pod, MAIN, follow=not ended, timestamps=True, since_time=into.place.since)
             async for chunk in _true_log(stream):
+                if into.masks is None:
+                    into.masks = Stream(Masks(patterns_of(await self._handed(pod))))
                 if fresh := lines.fresh(chunk):
                     _append(into, into.masks.passed(fresh))
                     self._make_room(into)
@@ -193,10 +191,9 @@ class Logs:
         except NotFound:
             if ended:
                 _end(into, certain=False)
-        except ApiError as error:
-            if ended and isinstance(
-                error, Invalid
-            ):  # a container that never ran has none, and is not asked for it again
+        except MainstayError as error:
+            # A container that never ran has none, and is not asked for it again.
+            if ended and isinstance(error, Invalid):
                 into.whole = True
                 return
             into.broke = True
@@ -226,10 +223,8 @@ class Logs:
             return False
         _, pod = min(others)
         log.info("log_let_go", pod=pod)
-        first, masks = self._followed[pod].place.first, self._masks.get(pod)
+        first = self._followed[pod].place.first
         self.drop(pod)
-        if masks:
-            self._masks[pod] = masks
         self._let_go[pod] = first
         return True
 
@@ -268,7 +263,8 @@ _REMOVED = b"unable to retrieve container logs for "
 
 def _end(followed: Followed, *, certain: bool) -> None:
     """There is no more to be had. If the last stream broke, and its last line is not there any more, more may have been lost."""
-    _append(followed, followed.masks.rest())
+    if followed.masks is not None:
+        _append(followed, followed.masks.rest())
     if followed.broke and not certain:
         _append(followed, b"\n" * followed.place.open + GAP)
     followed.whole = True

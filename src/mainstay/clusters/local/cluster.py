@@ -41,7 +41,8 @@ from mainstay.domain.allocation import (
     TellPod,
 )
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
-from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound, NotYet
+from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound, NotYet, Unavailable
+from mainstay.domain.masking import masked_words
 from mainstay.domain.quantity import MEMORY_LABEL, Resources
 from mainstay.domain.workload import Volume
 from mainstay.ports import ArtifactStore, Process, Secrets, Stream
@@ -135,8 +136,9 @@ class LocalCluster:
         directory = self._directories.files / pod / "output"
         if not directory.is_dir():
             return
-        async for file in trees.files_beneath(directory):
-            yield file
+        async with self._without_secrets(pod):
+            async for file in trees.files_beneath(directory):
+                yield file
 
     async def copy_out(self, pod: str) -> None:
         """What it left for object stores."""
@@ -147,7 +149,24 @@ class LocalCluster:
         if targets:
             owner = Owner(tenant=str(spec["tenant"]), project=str(spec["project"]))
             handed = await self._secrets.of(pod, owner=owner) if any(one.secret for one in targets) else ()
-            await volumes.transfer("out", targets, handed, work=self._directories.files / pod / "work")
+            async with self._without_secrets(pod):
+                await volumes.transfer("out", targets, handed, work=self._directories.files / pod / "work")
+
+    async def _handed(self, pod: str) -> tuple[bytes, ...]:
+        """What it may say that nobody is to read. Raises NotFound for a pod that is not on record."""
+        spec = await asyncio.to_thread(read_json, self._directories.runs / pod / "spec.json") or {}
+        if not spec.get("secrets"):
+            return ()
+        return await self._secrets.handed(pod, owner=Owner(tenant=str(spec["tenant"]), project=str(spec["project"])))
+
+    @asynccontextmanager
+    async def _without_secrets(self, pod: str) -> AsyncIterator[None]:
+        """A refusal within the block may quote what the pod has written or named: without what it was handed."""
+        try:
+            yield
+        except (Invalid, Unavailable) as error:
+            words = masked_words(error.message, await self._handed(pod))
+            raise type(error)(words, object_=error.object, hint=error.hint) from None
 
     @asynccontextmanager
     async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:

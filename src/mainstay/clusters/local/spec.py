@@ -52,6 +52,7 @@ def shim_spec(action: CreatePod, place: Place) -> Mapping[str, Any]:
         "tenant": spec.owner.tenant,
         "project": spec.owner.project,
         "gang": spec.gang,
+        "secrets": bool(spec.secrets),
         "targets": [dataclasses.asdict(volume) for volume in spec.volumes if volume.target],
         "cpu_milli": spec.resources.cpu_milli,
         "memory_bytes": spec.resources.memory_bytes,

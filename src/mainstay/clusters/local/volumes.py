@@ -19,7 +19,7 @@ from mainstay.clusters.local.files import write_whole
 from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import safe_path
 from mainstay.domain.errors import Invalid, Unavailable
-from mainstay.domain.masking import Masks, patterns_of
+from mainstay.domain.masking import masked_words, patterns_of
 from mainstay.domain.secret import Handed, files_of
 from mainstay.domain.volume import VolumeState
 from mainstay.domain.workload import Volume
@@ -153,5 +153,5 @@ def hand_masks(handed: Sequence[Handed], made: Path) -> None:
 
 def _said(said: bytes, handed: Sequence[Handed]) -> str:
     """The last words of a transfer, without a secret of it."""
-    words = Masks(patterns_of(one.value for one in handed)).masked(said)
-    return words.decode(errors="replace").strip().rpartition("\n")[2]
+    words = masked_words(said.decode(errors="replace"), (one.value for one in handed))
+    return words.strip().rpartition("\n")[2]

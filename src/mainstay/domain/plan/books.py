@@ -20,7 +20,10 @@ class SetSecret(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveSecret(Action):
-    """Forget a secret. Refused if it is not there."""
+    """Forget a secret. Refused if it is not there.
+
+    A value that a pod was handed is kept to be masked in what it says, until that pod is closed.
+    """
 
     tenant: str
     name: str

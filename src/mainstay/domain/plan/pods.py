@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mainstay.domain.allocation import PodState
 from mainstay.domain.billing import Charge, UsageRecord
 from mainstay.domain.plan.action import Action
+from mainstay.domain.secret import SecretVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,12 @@ class EnterPod(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandSecrets(Action):
-    """The secrets of its workload are about to be handed to the pod of this allocation: only that is put on record. Refused
-    once it has ended.
+    """The secrets of its workload are about to be handed to the pod of this allocation: that is put on record, and they are kept
+    until it is closed. Refused once it has ended, and if one of them has been changed since it was read.
     """
 
     allocation_key: int
+    versions: tuple[SecretVersion, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -247,7 +247,9 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return elastic.shrink(world, action)
         case Grow():
             return elastic.grow(world, action)
-        case EnterPod() | HandSecrets():
+        case HandSecrets():
+            return secrets.hand_secrets(world, action)
+        case EnterPod():
             return pods.on_record(world, action)
         case SetSecret():
             return secrets.set_secret(world, action)

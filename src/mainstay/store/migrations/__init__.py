@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from mainstay.domain.errors import StateUnusable
 
-LATEST = "0034"
+LATEST = "0035"
 """The schema that this code works with; a test compares it with the newest file in `versions`."""
 
 

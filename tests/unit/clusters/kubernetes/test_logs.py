@@ -20,10 +20,19 @@ class Rig:
     def __init__(self) -> None:
         self.server = Server(ManualClock())
         self.artifacts = MemoryArtifacts()
+        self.handed: dict[str, tuple[bytes, ...]] = {}
+        self.fault: Exception | None = None
+        self.asked = 0
         self.logs = self.anew()
 
     def anew(self) -> Logs:
-        return Logs(self.server, self.artifacts, self.server.clock, cluster="k8s")  # type: ignore[arg-type]
+        return Logs(self.server, self.artifacts, self.server.clock, cluster="k8s", handed=self.handed_to)  # type: ignore[arg-type]
+
+    async def handed_to(self, pod: str) -> tuple[bytes, ...]:
+        self.asked += 1
+        if self.fault:
+            raise self.fault
+        return self.handed.get(pod, ())
 
     async def read(self, offset: int = 0, limit: int = 1_000, *, ended: bool = True):
         return await self.logs.read("p", "ns", offset=offset, limit=limit, ended=ended)
@@ -247,7 +256,7 @@ async def test_logs_of_two_clusters_do_not_meet():
 
 
 async def test_secrets_that_were_handed_in_are_masked_in_what_is_kept_also_when_they_come_in_two_pieces(rig):
-    rig.logs.mask("p", [b"canary-7d1f\n"])
+    rig.handed["p"] = (b"canary-7d1f\n",)
     rig.server.logs["p"] = [b"token canary", b"-7d1f.\n", b"canary-"]
     await rig.copied()
     await rig.kept()
@@ -255,3 +264,29 @@ async def test_secrets_that_were_handed_in_are_masked_in_what_is_kept_also_when_
     chunk = await rig.logs.read_kept("p", offset=0, limit=100)
     assert chunk.data == b"token ***********.\ncanary-"
     assert chunk.ended
+
+
+async def test_a_log_is_masked_by_what_is_on_record_once_its_pod_speaks_and_by_whoever_follows_it_anew(rig):
+    rig.server.logs["p"] = []
+    await rig.copied(ended=False)
+    assert rig.asked == 0
+    rig.handed["p"] = (b"canary-7d1f",)
+    for _ in range(2):
+        await rig.logs.close()
+        rig.logs = rig.anew()
+        rig.server.logs["p"] = [b"token canary-7d1f\n", b"and canary-7d1f\n"]
+        await rig.copied()
+        assert (await rig.read()).data == b"token ***********\nand ***********\n"
+    assert rig.asked == 2
+
+
+async def test_nothing_that_a_pod_says_is_passed_on_while_nobody_can_tell_what_it_was_handed(rig):
+    rig.fault = errors.Unavailable("the database is away")
+    rig.server.logs["p"] = [b"token canary-7d1f\n"]
+    await rig.copied()
+    assert (await rig.read()).data == b""
+    rig.fault, rig.handed["p"] = None, (b"canary-7d1f",)
+    await rig.copied()
+    await rig.copied()
+    chunk = await rig.read()
+    assert (chunk.data, chunk.ended) == (b"token ***********\n", True)
