@@ -9,7 +9,7 @@ TESTS ?= tests
 # Tests start hundreds of processes, each of which would compile what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo demo-kubernetes testbed testbed-programs test test-others check format lock reference sbom clean
+.PHONY: help setup demo demo-kubernetes testbed testbed-programs test test-others check format lock reference sbom scan clean
 
 help:  ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +71,9 @@ sbom: $(STAMP)  ## what it is made of, as CycloneDX: build/sbom-all.json with al
 	@mkdir -p build
 	@for lock in all image; do $(VENV)/bin/uv tool run -q --from cyclonedx-bom==7.1.0 cyclonedx-py requirements \
 		--output-reproducible -o build/sbom-$$lock.json requirements/$$lock.txt || exit 1; done
+
+scan: $(STAMP)  ## packages that are known to be vulnerable: fails with their names, or says that nothing could be scanned
+	@$(PY) scripts/scan.py $(ARGS)
 
 clean:  ## remove the virtual environment and all caches
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -28,6 +28,8 @@ START_SECONDS_MAX = 90.0
 API_SERVER_STOP_SECONDS = 3.0
 """It waits a minute for its watches, which end by themselves only then."""
 SERVICE_ADDRESSES = "10.96.0.0/16"
+API_ADDRESS, API_NAME = "10.96.0.1", "kubernetes.default.svc"
+"""Of the service by which pods reach the API server: the first of them, always."""
 ADMIN_GROUP = "system:masters"
 CONTROLLERS_OF_ALL = (
     "--controllers=namespace-controller,serviceaccount-controller,serviceaccount-token-controller,node-lifecycle-controller",
@@ -209,7 +211,7 @@ def _keys(folder: Path) -> Keys:
     tokens.write_text(f'{token},admin,admin,"{ADMIN_GROUP}"\n')
     return Keys(
         authority=authority,
-        server=authority.server("kube-apiserver", "127.0.0.1", "localhost", "kubernetes.default.svc", "10.96.0.1"),
+        server=authority.server("kube-apiserver", "127.0.0.1", "localhost", API_NAME, API_ADDRESS),
         kubelet_client=authority.client("kubelet-client", user="kube-apiserver", group=ADMIN_GROUP),
         service_accounts=authority.service_account_key(),
         token=token,

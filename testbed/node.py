@@ -1,4 +1,7 @@
-"""A real node: kubelet, containerd and kube-proxy in a machine inside this one. Pods on it are real containers."""
+"""A real node: kubelet, containerd, kube-proxy and kube-router, which enforces network policies, in a machine inside this one.
+
+Pods on it are real containers.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,22 @@ from pathlib import Path
 import httpx2
 
 from testbed import cgroups, hollow, images, mainstay_image, names, programs, relay, runtime
-from testbed.control_plane import ControlPlane, write_kubeconfig
+from testbed.control_plane import API_ADDRESS, API_NAME, SERVICE_ADDRESSES, ControlPlane, write_kubeconfig
 from testbed.images import Image
 from testbed.machine import Machine
-from testbed.node_files import NodeFiles
+from testbed.node_files import NAME_SERVER, NodeFiles
 from testbed.processes import Running
 from testbed.runtime import NETWORK_FILES, Runtime
 
 START_SECONDS_MAX = 90.0
 API_PORT = 6443
-API_NAME = "kubernetes.default.svc"
 PACKAGES = {
     "containerd": "containerd",
     "ctr": "containerd",
     "runc": "runc",
     "iptables": "iptables",
     "conntrack": "conntrack",
+    "ipset": "ipset",
     "busybox": "busybox-static",
     "ip": "iproute2",
     "unshare": "util-linux",
@@ -50,7 +53,7 @@ def why_not() -> str:
         packages.add("containernetworking-plugins")
     if packages:
         return f"a real node needs {', '.join(sorted(packages))}; hint: scripts/ensure-containerd"
-    return ""
+    return _no_firewall()
 
 
 def why_never() -> str:
@@ -69,10 +72,12 @@ class Node:
         self._group = f"{control_plane.folder.name}/{name}"
         self.machine = Machine(control_plane.folder / name)
         self._run = self.machine.folder / "run"
-        self._helpers: list[Running] = []
         self.runtime = Runtime(self.machine)
         self.kubelet = self.machine.program("kubelet", self._kubelet)
         self.proxy = self.machine.program("kube-proxy", self._kube_proxy)
+        self.firewall = self.machine.program("kube-router", self._kube_router)
+        self._names = self.machine.program("names", self._name_server)
+        self._relay: Running | None = None
 
     @property
     def address(self) -> str:
@@ -84,13 +89,16 @@ class Node:
         seed = runtime.seed(mainstay_image.large_part())
         cgroups.make(self._group)
         self.machine.switch_on()
+        self.machine.do("ip", "address", "add", f"{NAME_SERVER}/32", "dev", "lo")
         self._write_files()
-        self._help()
+        self._relay = self._started_relay()
         self.runtime.start(seed=seed)
         self.load(images.pause())
         self.proxy.start()
+        self._names.start()
         self.start_kubelet()
-        for helper in self._helpers:
+        self.start_firewall()
+        for helper in (self._relay, self._names):
             helper.require_alive()
 
     def start_kubelet(self) -> None:
@@ -98,13 +106,18 @@ class Node:
         self.kubelet.start()
         self.kubelet.wait_until(lambda: self._answers() and self.is_ready(), seconds=START_SECONDS_MAX)
 
+    def start_firewall(self) -> None:
+        """Until network policies are enforced: those of a pod from the moment on at which the API server says its address."""
+        self.firewall.start()
+        self.firewall.wait_until(self._is_enforcing, seconds=START_SECONDS_MAX)
+
     def stop(self) -> None:
         """At once, as without power: pods and all. It may be started again."""
         self.machine.switch_off()
-        for part in (self.proxy, self.kubelet, self.runtime.containerd):
+        for part in (self._names, self.firewall, self.proxy, self.kubelet, self.runtime.containerd):
             part.kill()  # they have gone with the machine; this only takes note
-        while self._helpers:
-            self._helpers.pop().stop()
+        if self._relay is not None:
+            self._relay.stop()
         cgroups.remove(self._group)
 
     def is_ready(self) -> bool:
@@ -121,6 +134,10 @@ class Node:
             return bool(self._control_plane.ask(f"/api/v1/nodes/{self.name}/proxy/healthz") == "ok")
         return False
 
+    def _is_enforcing(self) -> bool:
+        """Whether what goes through the machine meets the rules."""
+        return "-j KUBE-ROUTER-FORWARD" in self.machine.do("iptables", "--list-rules", "FORWARD")
+
     def _kubelet(self) -> list[str]:
         options = ["--config=/run/kubelet.json", "--kubeconfig=/run/kubelet.kubeconfig"]
         options += [f"--hostname-override={self.name}", f"--node-ip={self.address}"]
@@ -129,6 +146,16 @@ class Node:
     def _kube_proxy(self) -> list[str]:
         options = ["--config=/run/kube-proxy.json", f"--hostname-override={self.name}"]
         return [str(programs.path("kube-proxy")), *options]
+
+    def _kube_router(self) -> list[str]:
+        """Its network policies alone: there is one node, and kube-proxy."""
+        options = ["--run-firewall=true", "--run-router=false", "--run-service-proxy=false", "--health-port=0"]
+        options += ["--kubeconfig=/run/kube-router.kubeconfig", f"--hostname-override={self.name}"]
+        options += [f"--service-cluster-ip-range={SERVICE_ADDRESSES}"]
+        return [str(programs.path("kube-router")), *options]
+
+    def _name_server(self) -> list[str]:
+        return [sys.executable, names.__file__, NAME_SERVER, "/run/names.kubeconfig"]
 
     def _write_files(self) -> None:
         keys, network = self._control_plane.keys, self.machine.network
@@ -143,30 +170,32 @@ class Node:
         (folder / "pods.conflist").write_text(json.dumps(files.pod_network()))
         (self._run / "kubelet.json").write_text(json.dumps(files.kubelet()))
         (self._run / "kube-proxy.json").write_text(json.dumps(files.kube_proxy("/run/kube-proxy.kubeconfig")))
-        (self._run / "resolv.conf").write_text(f"nameserver {network.outer}\n")
+        (self._run / "resolv.conf").write_text(f"nameserver {NAME_SERVER}\n")
         mine = keys.authority.client(f"{self.name}-client", user=f"system:node:{self.name}", group="system:nodes")
         certified = {"client-certificate": str(mine.certificate), "client-key": str(mine.key)}
-        for name, user in (("kubelet", certified), ("kube-proxy", {"token": keys.token})):
+        directly, admin = f"https://{network.outer}:{API_PORT}", {"token": keys.token}
+        for name, url, user in (
+            ("kubelet", directly, certified),
+            ("kube-proxy", directly, admin),
+            ("kube-router", directly, admin),
+            ("names", f"https://{API_ADDRESS}", admin),
+        ):
             write_kubeconfig(
                 self._run / f"{name}.kubeconfig",
-                url=f"https://{network.outer}:{API_PORT}",
+                url=url,
                 authority=keys.authority.certificate,
                 user=user,
                 server_name=API_NAME,
             )
 
-    def _help(self) -> None:
-        """The API server listens on loopback: carry what the node and its pods send there, and answer for names."""
+    def _started_relay(self) -> Running:
+        """The API server listens on loopback: what the node and its pods send there is carried."""
         outer = self.machine.network.outer
         ways = [f"{outer}:{API_PORT}", f"127.0.0.1:{self._control_plane.port}"]
-        for name, words in (
-            ("relay", [relay.__file__, *ways]),
-            ("names", [names.__file__, outer, str(self._control_plane.kubeconfig)]),
-        ):
-            helper = Running(name, [sys.executable, *words], log=self.machine.folder / f"{name}.log")
-            helper.start()
-            self._helpers.append(helper)
+        helper = Running("relay", [sys.executable, relay.__file__, *ways], log=self.machine.folder / "relay.log")
+        helper.start()
         _announce(self._control_plane, outer)
+        return helper
 
 
 @contextlib.contextmanager
@@ -197,6 +226,13 @@ def _announce(control_plane: ControlPlane, address: str) -> None:
                 "ports": [{"name": "https", "port": API_PORT, "protocol": "TCP"}],
             },
         )
+
+
+def _no_firewall() -> str:
+    """What the kernel lacks of what network policies are kept with, tried in a network that goes with its process."""
+    rules = "ipset create trial hash:net && iptables -A FORWARD -m set --match-set trial src -j REJECT"
+    tried = subprocess.run(["unshare", "--net", "sh", "-c", rules], capture_output=True, text=True, check=False)
+    return f"this machine cannot keep network policies: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 def _refused() -> str:

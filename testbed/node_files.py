@@ -11,6 +11,8 @@ from testbed.machine import Network
 from testbed.runtime import NETWORK_FILES, SOCKET
 
 DOMAIN = "cluster.local"
+NAME_SERVER = "169.254.20.10"
+"""Of pods: where NodeLocal DNSCache listens on the nodes of others, so that network policies name it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,7 @@ class NodeFiles:
     server: Pair
 
     def pod_network(self) -> dict[str, Any]:
-        """Each pod on a cable of its own to the node, so that every packet passes the rules of kube-proxy."""
+        """Each pod on a cable of its own to the node, so that every packet passes the rules of kube-proxy and of policies."""
         addresses = {
             "type": "host-local",
             "dataDir": f"{NETWORK_FILES}-addresses",
@@ -57,7 +59,7 @@ class NodeFiles:
             "evictionHard": {"memory.available": "50Mi"},
             "imageGCHighThresholdPercent": 100,
             "clusterDomain": DOMAIN,
-            "clusterDNS": [self.network.outer],
+            "clusterDNS": [NAME_SERVER],
             "resolvConf": "/run/resolv.conf",
             "volumePluginDir": "/var/lib/kubelet/volume-plugins",
             "registerWithTaints": [],

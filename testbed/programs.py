@@ -53,6 +53,9 @@ PROGRAMS = (
         Program(name=name, module="kubernetes", package=f"k8s.io/kubernetes/cmd/{name}", linked=_says(KUBERNETES))
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
     ),
+    Program(
+        name="kube-router", module="kubernetes", package="github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"
+    ),
     Program(name="kwok", module="kwok", package="sigs.k8s.io/kwok/cmd/kwok"),
 )
 RAY = Program(name="ray-operator", module="operators/ray", package="github.com/ray-project/kuberay/ray-operator")

@@ -223,7 +223,7 @@ class Agent:
         self.artifacts = RemoteArtifactStore(self.connection)
         self.member = Member(self, self.name, self._open, holder=self.holder, identity=self.identity)
 
-    def _open(self) -> Any:
+    async def _open(self) -> Any:
         return SimulatedCluster(self.name, self.machines, self.lodgers)
 
     async def greet(self) -> wire.ClusterSaid:

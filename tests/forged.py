@@ -22,6 +22,7 @@ SECOND = 1_000_000
 NOW = 1_764_000_000 * SECOND
 ISSUER = "https://idp.example.com"
 AUDIENCE = "mainstay"
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
 
 def claims(**changed: Any) -> dict[str, Any]:
@@ -88,6 +89,80 @@ def forged(keys: Keys) -> Iterator[tuple[str, str]]:
     yield from _keys(keys)
     yield from _claims(keys)
     yield from _shapes(keys)
+
+
+def signed_out(key: Any, algorithm: str = "RS256", *, kid: str | None = "rsa", **changed: Any) -> str:
+    """A token that tells us that somebody has signed out, with claims changed; None takes one away."""
+    now = NOW // SECOND
+    header = changed.pop("header", {"typ": "logout+jwt"})
+    said = {"exp": now + 120, "jti": "j-1", "sid": "s-1", "events": {LOGOUT_EVENT: {}}, "groups": None}
+    return signed(key, algorithm, kid=kid, header=header, **{**said, **changed})
+
+
+def good_logouts(keys: Keys) -> Iterator[tuple[str, str]]:
+    """Tokens that tell us truly that somebody has signed out, each under a name of its own."""
+    yield "session and subject", signed_out(keys.rsa, jti="good-1")
+    yield "session alone", signed_out(keys.rsa, jti="good-2", sub=None)
+    yield "subject alone", signed_out(keys.rsa, jti="good-3", sid=None)
+    yield "of no kind", signed_out(keys.rsa, jti="good-4", header={"typ": "JWT"})
+    yield "by another key", signed_out(keys.ed, "EdDSA", kid="ed", jti="good-5")
+    yield "with another event beside", signed_out(keys.rsa, jti="good-6", events={LOGOUT_EVENT: {}, "urn:other": {}})
+
+
+def forged_logouts(keys: Keys) -> Iterator[tuple[str, str]]:
+    """What must sign nobody out, by what is wrong with it: of each token that is no key, and of each rule for these."""
+    now = NOW // SECOND
+    yield "an ID token", signed(keys.rsa, "RS256", kid="rsa", nonce="n", sid="s-1", jti="j-1")
+    yield "an access token", signed(keys.rsa, "RS256", kid="rsa", header={"typ": "at+jwt"}, jti="j-1")
+    yield "an access token with the event", signed_out(keys.rsa, header={"typ": "at+jwt"})
+    yield "an ID token with the event", signed_out(keys.rsa, nonce="n")
+    yield "with an empty nonce", signed_out(keys.rsa, nonce="")
+    for name in ("iss", "aud", "iat", "exp", "jti", "events"):
+        yield f"without {name}", signed_out(keys.rsa, **{name: None})
+    yield "of nobody", signed_out(keys.rsa, sub=None, sid=None)
+    for events in (
+        {},
+        {"urn:other": {}},
+        [LOGOUT_EVENT],
+        LOGOUT_EVENT,
+        {LOGOUT_EVENT: True},
+        {LOGOUT_EVENT: "x"},
+        True,
+    ):
+        yield f"events {events!r}", signed_out(keys.rsa, events=events)
+    for name in ("jti", "sub", "sid"):
+        for text in ("", 7, ["x"], "x\n", "x" * 256):
+            yield f"{name} {text!r:.20}", signed_out(keys.rsa, **{name: text})
+    for issuer in (f"{ISSUER}/", "https://other.example.com"):
+        yield f"issuer {issuer}", signed_out(keys.rsa, iss=issuer)
+    for audience in ("other", [], ["other"], f"{AUDIENCE} "):
+        yield f"audience {audience!r}", signed_out(keys.rsa, aud=audience)
+    yield "for several, another first", signed_out(keys.rsa, aud=[AUDIENCE, "x"], azp="x")
+    yield "ended", signed_out(keys.rsa, exp=now - 61)
+    yield "that lasts a day", signed_out(keys.rsa, exp=now + 86_400)
+    yield "made an hour from now", signed_out(keys.rsa, iat=now + 3_600, exp=now + 3_600)
+    yield "not valid yet", signed_out(keys.rsa, nbf=now + 3_600)
+    yield "the key of somebody else", signed_out(keys.foreign)
+    yield "the key of somebody else, by a new name", signed_out(keys.foreign, kid="new")
+    foreign = jwk(keys.foreign.public_key(), kid="rsa", use="sig", alg="RS256")
+    yield (
+        "the key of somebody else, brought along",
+        signed_out(keys.foreign, header={"typ": "logout+jwt", "jwk": foreign}),
+    )
+    yield "a weak key", signed_out(keys.weak, kid="weak")
+    yield "a key for encryption", signed_out(keys.retired, kid="enc")
+    yield "PS256 where the key says RS256", signed_out(keys.rsa, "PS256")
+    yield "extensions that must be understood", signed_out(keys.rsa, header={"crit": ["exp"], "exp": 1})
+    header, body, signature = signed_out(keys.rsa).split(".")
+    for name in ("none", "None", ""):
+        yield f"algorithm {name!r}", f"{b64(json.dumps({'alg': name, 'kid': 'rsa'}).encode())}.{body}."
+    other = signed_out(keys.foreign, sub="u-2").split(".")[1]
+    yield "another body", f"{header}.{other}.{signature}"
+    yield "without its signature", f"{header}.{body}."
+    yield "four parts", f"{header}.{body}.{signature}.{signature}"
+    yield "words", "sign them out"
+    yield "nothing", ""
+    yield "too long", signed_out(keys.rsa, padding="x" * 20_000)
 
 
 def _algorithms(keys: Keys) -> Iterator[tuple[str, str]]:

@@ -40,11 +40,16 @@ class Provider:
 
 
 @contextlib.contextmanager
-def running(people: Mapping[str, list[str]], *, back: str = BACK) -> Iterator[Provider]:
-    """`people`: who is in which groups. Whoever else signs in is in none. Any password is right."""
+def running(
+    people: Mapping[str, list[str]], *, back: str = BACK, done: str = BACK, told: str = ""
+) -> Iterator[Provider]:
+    """`people`: who is in which groups. Whoever else signs in is in none. Any password is right.
+
+    `done`: where browsers come back to that have signed out; `told`: who is told then, by session.
+    """
     if not shutil.which("node") or not (HERE / "node_modules").exists():
         pytest.skip("no OpenID provider; hint: scripts/ensure-identity-provider")
-    settings = {"PEOPLE": people, "CLIENT": CLIENT, "SECRET": SECRET, "BACK": back}
+    settings = {"PEOPLE": people, "CLIENT": CLIENT, "SECRET": SECRET, "BACK": back, "DONE": done, "TOLD": told}
     process = subprocess.Popen(
         ["node", str(HERE / "provider.mjs")],
         env={**os.environ, "PROVIDER": json.dumps(settings)},
@@ -66,23 +71,28 @@ def running(people: Mapping[str, list[str]], *, back: str = BACK) -> Iterator[Pr
         process.stdout.close()
 
 
-def sign_in(address: str, person: str, *, back: str = BACK) -> str:
+def new_browser() -> httpx2.Client:
+    """One that nobody has used yet."""
+    return httpx2.Client(follow_redirects=False, timeout=10)
+
+
+def sign_in(address: str, person: str, *, back: str = BACK, browser: httpx2.Client | None = None) -> str:
     """Follow `address` as a browser of `person` would, until it is sent `back` or there is nothing to fill in.
 
-    The address it is sent to, or the last page.
+    The address it is sent to, or the last page. It agrees to whatever it is asked, to signing out too.
     """
-    with httpx2.Client(follow_redirects=False, timeout=10) as browser:
-        answer = browser.get(address)
+    with contextlib.nullcontext(browser) if browser else new_browser() as used:
+        answer = used.get(address)
         for _ in range(20):
             if answer.is_redirect:
                 to = urljoin(str(answer.url), answer.headers["location"])
                 if to.startswith(back):
                     return to
-                answer = browser.get(to)
+                answer = used.get(to)
                 continue
             if "<form" not in answer.text:
                 return answer.text
-            answer = _filled_in(browser, answer, person)
+            answer = _filled_in(used, answer, person)
     pytest.fail(f"no end: {answer.status_code} {answer.text[:500]}")
 
 
@@ -96,4 +106,6 @@ def _filled_in(browser: httpx2.Client, page: httpx2.Response, person: str) -> ht
     }
     if 'name="login"' in page.text:
         fields |= {"login": person, "password": "any"}
+    if 'name="logout"' in page.text:
+        fields |= {"logout": "yes"}
     return browser.post(urljoin(str(page.url), unescape(form.group(1))), data=fields)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mainstay.domain.access import PLATFORM_ADMIN, ROLES, NewToken
+from mainstay.domain.access import PLATFORM_ADMIN, ROLES, Caps, NewToken
 from mainstay.domain.allocation import Allocation, End, PodState, Seen
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import Node, NodeState
@@ -94,7 +94,9 @@ class Scene:
     def new(self, **changes: Any) -> NewWorkload:
         """A workload that was not submitted before."""
         which = {
-            name: changes.pop(name) for name in ("id", "tenant", "project", "queue", "priority") if name in changes
+            name: changes.pop(name)
+            for name in ("id", "tenant", "project", "queue", "priority", "token", "at_most")
+            if name in changes
         }
         what = spec(**changes)
         row = NewWorkload(
@@ -247,6 +249,25 @@ class Scene:
             AddToken(token=new, within=within, reason=WHY),
         )
         return token
+
+    def capped(self, *, member: str = "ci", **caps: Any) -> str:
+        """The id of a token with these caps."""
+        id_, token = tokens.new_token()
+        new = NewToken(
+            id=id_,
+            tenant=TENANT,
+            member=member,
+            name="test",
+            digest=tokens.digest_of(token),
+            caps=Caps(**caps),
+            expires_at=self.now + 3_600 * SECOND,
+        )
+        within = ROLES[PLATFORM_ADMIN]
+        self.applied(
+            SetMember(tenant=TENANT, name=member, role="user", within=within, reason=WHY),
+            AddToken(token=new, within=within, reason=WHY),
+        )
+        return id_
 
     def all(self) -> tuple[Workload, ...]:
         """Every workload, newest first."""

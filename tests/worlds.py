@@ -118,6 +118,7 @@ class AWorkload:
     user_failures: int = 0
     infrastructure_max: int = 3
     user_max: int = 0
+    attempts_max: int = 0
     backoff_seconds: int = 10
     backoff_seconds_max: int = 360
     retry_always: bool = False
@@ -479,6 +480,7 @@ def _workload_table(
         user_failures=_ints(row.user_failures for row in rows),
         infrastructure_max=_ints(row.infrastructure_max for row in rows),
         user_max=_ints(row.user_max for row in rows),
+        attempts_max=_ints(row.attempts_max for row in rows),
         backoff_seconds=_ints(row.backoff_seconds for row in rows),
         backoff_seconds_max=_ints(row.backoff_seconds_max for row in rows),
         retry_always=_bools(row.retry_always for row in rows),

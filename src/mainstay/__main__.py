@@ -72,9 +72,22 @@ def listening(command: F) -> F:
             help="Taints that jobs may tolerate, may be repeated; none: any that is not the system's.",
         ),
         click.option(
+            "--registry-credentials",
+            type=file,
+            help="Who we are at registries with --pin-images: `auths` as in Docker's config.json, readable for its owner alone.",
+        ),
+        click.option(
+            "--image-key",
+            multiple=True,
+            metavar="[REPOSITORY=]FILE",
+            help="A public key of cosign: images, or those of REPOSITORY and all below it, must be signed by one that is given"
+            " for them. May be repeated; needs --pin-images.",
+        ),
+        click.option(
             "--pin-images",
             is_flag=True,
-            help="Keep which digest a tag means when a job is submitted; needs --allow-image.",
+            help="Keep which digest a tag means when a job is submitted, and refuse images with variables that reach out of"
+            " their container; needs --allow-image.",
         ),
         click.option(
             "--allow-image",

@@ -59,10 +59,9 @@ from mainstay.operations.services import Services
 from mainstay.operations.waiting import WaitingReasons
 from mainstay.outbound import Outbound
 from mainstay.ports import ArtifactStore, Clock, Cluster, Connector, Identities, Secrets, Store
-from mainstay.registries import Registries
 from mainstay.sdk.config import process_start, write_private
 from mainstay.start.database import open_when_it_answers
-from mainstay.start.images import check_images
+from mainstay.start.images import check_images, registries
 from mainstay.start.settings import Oidc, Settings
 from mainstay.start.sockets import (
     check_certificate,
@@ -277,7 +276,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
         open_max=settings.open_max,
         anchors=open_anchors(settings.audit_anchor or parts.artifacts_url, system=system),
         permitted=Permitted(repositories=settings.allow_image, tolerations=settings.allow_toleration),
-        registries=Registries() if settings.pin_images else None,
+        registries=registries(settings),
         rate_max=settings.rate_max,
     )
     api = create_api(services)

@@ -210,10 +210,14 @@ async def _let_in(
 def loops(services: AgentServices, way: Way, connector: Connector, record: ClusterRecord) -> tuple[Loop, ...]:
     """All that runs: the loop of the cluster, what keeps its wanted side current, and the line."""
     holder = f"{socket.gethostname()}/{secrets.token_hex(4)}"
+
+    async def opened() -> Cluster:
+        return connector.open(record, Credentials())
+
     member = Member(
         services,
         record.name,
-        lambda: connector.open(record, Credentials()),
+        opened,
         holder=holder,
         identity=record.identity,
     )

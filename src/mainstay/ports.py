@@ -15,10 +15,11 @@ from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Progres
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, ClusterState, LogChunk, Node
+from mainstay.domain.caps import CapUse
 from mainstay.domain.flavor import NodeFlavorRecord
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.history import HistoryRecord
-from mainstay.domain.identity import DeviceBegun, Identity, SignInBegun
+from mainstay.domain.identity import DeviceBegun, Identity, SignedOut, SignInBegun
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.registry import Endpoint, ModelVersion
@@ -126,7 +127,8 @@ class LoopStore(Protocol):
 
     def commit(self, plan: Plan) -> CommitResult:
         """Apply a plan where its guards hold. Raises Fenced (nothing applied) if its epoch has passed, KeyReused,
-        and Conflict if the plan is atomic and a guard of it failed.
+        and Conflict if the plan is atomic and a guard of it failed; Forbidden, if that was a cap of a token, and TooMany, if
+        the tenant has too many open workloads.
         """
 
 
@@ -213,6 +215,15 @@ class Store(LoopStore, Protocol):
 
     def tokens(self, *, tenant: str, member: str = "") -> tuple[TokenRecord, ...]:
         """Of a member, or of all of a tenant where `member` is empty, the oldest first; revoked and expired ones too."""
+
+    def cap_uses(self, ids: Collection[str]) -> Mapping[str, CapUse]:
+        """What the runs of these tokens take of their caps, by the id of the token; none of a token that is not there."""
+
+    def capped_runs(self, token: str, *, limit: int) -> tuple[str, ...]:
+        """Ids of open runs that take of the caps of a token, the newest first."""
+
+    def tokens_of_session(self, *, issuer: str, session: str) -> tuple[TokenRecord, ...]:
+        """Of sign-ins in this session of an identity provider, of whichever member, the oldest first; ended ones too."""
 
     def group_roles(self, *, tenant: str) -> tuple[GroupRole, ...]:
         """What groups of the identity provider may in a tenant, by group and project."""
@@ -561,6 +572,14 @@ class Identities(Protocol):
 
     async def finish(self, code: str, *, begun: SignInBegun, back: str) -> Identity:
         """Who has come back with a code. Raises Unauthenticated, Unavailable."""
+
+    async def sign_out(self, *, back: str) -> str:
+        """Where a browser goes to sign out at the provider, to come back to `back`; empty where it has no such page.
+        Raises Unavailable.
+        """
+
+    async def signed_out(self, token: str) -> SignedOut:
+        """Who has signed out there, as the provider tells us. Raises Unauthenticated for what it did not say, Unavailable."""
 
     async def begin_device(self) -> DeviceBegun:
         """What a terminal shows. Raises Invalid where the provider does not offer it, Unavailable."""

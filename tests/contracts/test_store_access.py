@@ -344,3 +344,24 @@ def test_a_link_is_spent_once_and_what_a_token_began_ends_with_it(scene: Scene) 
     scene.now += 2 * 86_400 * SECOND
     scene.applied(token("t2"))
     assert [one.id for one in scene.store.tokens(tenant=TENANT)] == ["t1", "t2"]
+
+
+def test_tokens_of_a_session_at_a_provider_are_those_of_that_provider_and_session_whoever_has_them(
+    scene: Scene,
+) -> None:
+    scene.applied(member("ada", PLATFORM_ADMIN), member("vera", USER))
+    for id_, name, issuer, session in (
+        ("a1", "ada", "https://idp", "s-1"),
+        ("v1", "vera", "https://idp", "s-1"),
+        ("a2", "ada", "https://idp", "s-2"),
+        ("a3", "ada", "https://other", "s-1"),
+        ("a4", "ada", "https://idp", ""),
+    ):
+        made = token(id_, name)
+        scene.applied(replace(made, token=replace(made.token, issuer=issuer, provider_session=session)))
+    found = scene.store.tokens_of_session(issuer="https://idp", session="s-1")
+    assert [(one.id, one.issuer, one.provider_session) for one in found] == [
+        ("a1", "https://idp", "s-1"),
+        ("v1", "https://idp", "s-1"),
+    ]
+    assert scene.store.tokens_of_session(issuer="https://idp", session="s") == ()

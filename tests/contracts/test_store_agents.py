@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from mainstay.domain.fleet import ClusterKind, ClusterSettings, Contact, NewCluster
-from mainstay.domain.plan import AddCluster, IdentifyCluster, ObserveCluster, RecordDenial, RemoveCluster
+from mainstay.domain.plan import (
+    AddCluster,
+    IdentifyCluster,
+    ObserveCluster,
+    RecordDenial,
+    RemoveCluster,
+    UseCredentials,
+)
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase, PodRef
 from mainstay.ports import Held, LineRecord
@@ -129,6 +136,24 @@ def test_a_denial_is_an_audit_row_and_no_event(scene: Scene) -> None:
     (row,) = [row for row in scene.store.audit(after=0, limit=100) if row.action == "deny"]
     assert (row.actor, row.object, row.detail) == (USER, "slot", "refused, it may not do that: none of its own")
     assert len(scene.store.events(tenant="", workload="", after=0, limit=100)) == before
+
+
+def test_that_credentials_are_opened_is_an_audit_row_and_no_event_and_refused_where_there_are_none(
+    scene: Scene,
+) -> None:
+    for name, sealed in (("east", "sealed"), ("west", "")):
+        scene.applied(AddCluster(cluster=NewCluster(name=name, kind=ClusterKind.KUBERNETES, sealed=sealed), reason=WHY))
+    events = len(scene.store.events(tenant="", workload="", after=0, limit=100))
+    reason = Reason(code=Code.CREDENTIALS_USED, object="east", numbers={"by": "a replica"})
+    scene.applied(UseCredentials(cluster="east", reason=reason))
+    row = scene.store.audit(after=0, limit=100)[-1]
+    assert (row.action, row.object) == ("use_credentials", "east")
+    assert row.detail == "the credentials of cluster east opened by a replica, to connect to it"
+    assert len(scene.store.events(tenant="", workload="", after=0, limit=100)) == events
+    for name in ("west", "nowhere"):
+        assert scene.commit(UseCredentials(cluster=name, reason=reason)).refused
+    scene.applied(RemoveCluster(cluster="east", reason=WHY))
+    assert scene.commit(UseCredentials(cluster="east", reason=reason)).refused
 
 
 def test_the_newest_line_of_an_agent_comes_first_and_what_dead_replicas_left_goes(scene: Scene) -> None:

@@ -29,6 +29,7 @@ from tests.clusters import RealCluster, create, kubernetes_rig, storage
 from tests.e2e import registry
 from tests.e2e.leaks import assert_nowhere, said_of_a_leak
 from tests.e2e.platform import Platform, platform
+from tests.integration.kubernetes.installed import let_reach
 from tests.objects import objects
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -103,6 +104,23 @@ def test_a_job_runs_in_a_container_and_its_output_is_all_there_is(up: Platform):
     view = up.json("show", "who")
     assert done.stdout == f"{view['pods'][0]['pod']}\n1000\n/mainstay/work\n"
     assert view["pods"][0]["cluster"] == BED
+
+
+def test_a_job_has_no_privileges_and_gains_none(up: Platform):
+    """As the kernel says it, from inside."""
+    script = "grep -E '^(Uid|Groups|CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status; touch /x 2>&1 || true"
+    done = up.mainstay("run", "-y", "--infra", BED, *SMALL, "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    *said, refused = done.stdout.splitlines()
+    assert dict(line.split(":", 1) for line in said) == {
+        "Uid": "\t1000" * 4,
+        "Groups": "\t1000 ",
+        "CapEff": "\t" + "0" * 16,
+        "CapBnd": "\t" + "0" * 16,
+        "NoNewPrivs": "\t1",
+        "Seccomp": "\t2",
+    }
+    assert "Read-only file system" in refused
 
 
 def test_a_followed_log_is_whole(up: Platform):
@@ -233,22 +251,31 @@ def test_a_job_that_prints_exports_and_dies_of_its_secret_leaves_it_nowhere(
 def test_a_job_reads_from_an_object_store_and_writes_to_it(up: Platform, real_cluster: RealCluster, tmp_path: Path):
     with objects() as bucket:
         bucket.put("sets/numbers.txt", b"20\n22\n")
-        access = bucket.access(real_cluster.node.machine.network.outer).decode()
+        outer = real_cluster.node.machine.network.outer
+        let_reach(real_cluster.control_plane, home(up, real_cluster), outer, bucket.port)
+        access = bucket.access(outer).decode()
         assert up.mainstay("secret", "set", "store", input=access).returncode == 0
         volumes = [
             {"path": "/data", "source": "s3://bucket/sets", "secret": "store"},
-            {"path": "results", "target": "s3://bucket/results", "secret": "store"},
+            {"path": "results", "target": "s3://bucket/sums", "secret": "store"},
         ]
         script = "ls /mainstay/secrets; awk '{ sum += $1 } END { print sum }' /data/numbers.txt | tee results/sum"
         ref = applied(up, tmp_path, name="sum", run=script, volumes=volumes)
         view = finished(up, ref)
         assert view["phase"] == "succeeded", (view["reason"], up.mainstay("logs", ref).stdout)
-        assert bucket.content("results") == {"results/sum": b"42\n"}
+        assert bucket.content("sums") == {"sums/sum": b"42\n"}
         assert "canary" not in json.dumps(real_cluster.control_plane.ask("/api/v1/pods"))
         absent = [{**volumes[0], "source": "s3://bucket/absent"}]
         view = finished(up, applied(up, tmp_path, name="absent", run="true", volumes=absent))
         assert view["phase"] == "failed"
         assert "s3://bucket/absent" in view["reason"]["sentence"]
+
+
+def home(up: Platform, real: RealCluster) -> str:
+    """The namespace of its jobs."""
+    pod = finished(up, submitted(up, "--", "true"))["pods"][0]["pod"]
+    (shown,) = real.control_plane.ask(f"/api/v1/pods?fieldSelector=metadata.name={pod}")["items"]
+    return str(shown["metadata"]["namespace"])
 
 
 def test_a_claim_that_nobody_has_is_told_by_name(up: Platform, tmp_path: Path):

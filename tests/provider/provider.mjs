@@ -2,7 +2,7 @@
 import { createServer } from "node:http";
 import Provider from "oidc-provider";
 
-const { PEOPLE, CLIENT, SECRET, BACK } = JSON.parse(process.env.PROVIDER);
+const { PEOPLE, CLIENT, SECRET, BACK, DONE, TOLD } = JSON.parse(process.env.PROVIDER);
 
 const server = createServer();
 server.listen(0, "127.0.0.1", () => {
@@ -14,6 +14,8 @@ server.listen(0, "127.0.0.1", () => {
         client_secret: SECRET,
         grant_types: ["authorization_code", "client_credentials", "urn:ietf:params:oauth:grant-type:device_code"],
         redirect_uris: [BACK],
+        ...(DONE && { post_logout_redirect_uris: [DONE] }),
+        ...(TOLD && { backchannel_logout_uri: TOLD, backchannel_logout_session_required: true }),
         response_types: ["code"],
         scope: "openid profile email groups api",
       },
@@ -24,6 +26,7 @@ server.listen(0, "127.0.0.1", () => {
     features: {
       devInteractions: { enabled: true },
       deviceFlow: { enabled: true },
+      backchannelLogout: { enabled: true },
       clientCredentials: { enabled: true },
       resourceIndicators: {
         enabled: true,
@@ -31,6 +34,8 @@ server.listen(0, "127.0.0.1", () => {
         getResourceServerInfo: () => ({ scope: "api", audience: CLIENT, accessTokenFormat: "jwt", accessTokenTTL: 600 }),
       },
     },
+    // It asks no private addresses otherwise, and the platform of a test has one.
+    fetch: (url, { dispatcher: _, ...options }) => fetch(url, options),
     ttl: { Session: 600, Grant: 600, Interaction: 600, IdToken: 600, AccessToken: 600, DeviceCode: 600 },
     findAccount: (_, id) => ({
       accountId: id,

@@ -184,6 +184,7 @@ EXAMPLES: dict[str, Example] = {
     "POST /v1/audit/{seq}/redact": _any("/v1/audit/1/redact", {"why": "a name"}),
     "GET /v1/tokens": _any("/v1/tokens"),
     "POST /v1/tokens": _any("/v1/tokens", {"name": "mine"}, refused=CAPPED),
+    "GET /v1/tokens/{id}": _any("/v1/tokens/nope"),
     "DELETE /v1/tokens/{id}": _any("/v1/tokens/nope"),
     "GET /v1/audit": _any("/v1/audit"),
     "GET /v1/server": _any("/v1/server"),

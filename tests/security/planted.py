@@ -34,7 +34,7 @@ def plant(name: str, *changes: tuple[str, str, str], found_by: str, says: str = 
 FORGED = "unit/identity/test_tokens.py::test_no_forged_token_is_believed"
 ACCESS = "unit/api/test_access.py::"
 REMOVAL = "contracts/test_store_removal.py::"
-VERIFIED = "audience=audience, issuer=issuer, options=_OPTIONS"
+VERIFIED = "audience=audience, issuer=issuer, options=options"
 ALGORITHMS = '"ES512", "EdDSA"}\n)'
 
 TENANTS = (
@@ -140,7 +140,7 @@ TOKENS = (
         (
             "identity/tokens.py",
             VERIFIED,
-            "audience=audience, issuer=issuer, options={**_OPTIONS, 'verify_signature': header.algorithm != 'none'}",
+            "audience=audience, issuer=issuer, options={**options, 'verify_signature': header.algorithm != 'none'}",
         ),
         found_by=FORGED,
         says="believed: algorithm 'none' without a signature",
@@ -158,7 +158,7 @@ TOKENS = (
     ),
     plant(
         "a token for somebody else is taken",
-        ("identity/tokens.py", VERIFIED, "issuer=issuer, options={**_OPTIONS, 'verify_aud': False}"),
+        ("identity/tokens.py", VERIFIED, "issuer=issuer, options={**options, 'verify_aud': False}"),
         found_by=FORGED,
         says="believed: audience 'other'",
     ),
@@ -232,6 +232,34 @@ REMOVALS = (
     ),
 )
 
+CAPS = (
+    plant(
+        "runs that wait do not count for the caps of their token",
+        (
+            "store/apply/caps.py",
+            "    if new.at_most is not None:\n",
+            "    if new.at_most is not None and key < 0:\n",
+        ),
+        found_by="contracts/test_store_caps.py"
+        "::test_all_open_runs_of_a_token_together_hold_as_many_gpus_as_it_may_and_no_more[sqlite]",
+    ),
+    plant(
+        "the caps of a token are looked at before the transaction only",
+        ("store/apply/workloads.py", " or guards_access.token_may_take(world, new)", ""),
+        (
+            "operations/caps.py",
+            "    try:\n        return store.commit(plan)\n",
+            "    require(store, principal, specs[0], now=plan.now)\n    try:\n        return store.commit(plan)\n",
+        ),
+        found_by="unit/api/test_caps.py::test_what_somebody_else_submits_meanwhile_with_the_same_token_counts",
+    ),
+    plant(
+        "a session of a token has caps of its own",
+        ("operations/sessions.py", "        root=principal.root,\n", ""),
+        found_by="unit/api/test_caps.py::test_a_browser_that_is_signed_in_with_a_token_shares_its_caps",
+    ),
+)
+
 BROWSERS = (
     plant(
         "PKCE: the verifier is not sent",
@@ -256,6 +284,30 @@ BROWSERS = (
         "the state of a sign-in is not compared",
         ("operations/sign_in.py", 'if not state or kept.get("state") != state:', "if not state:"),
         found_by="unit/operations/test_sign_in.py",
+    ),
+    plant(
+        "whatever the provider has signed for us signs somebody out",
+        (
+            "identity/tokens.py",
+            "if not isinstance(events, dict) or not isinstance(events.get(LOGOUT_EVENT), dict):",
+            "if not isinstance(events, dict):",
+        ),
+        found_by="unit/web/test_sign_out.py::test_nothing_else_signs_anybody_out",
+    ),
+    plant(
+        "the session that has ended at the provider is not compared",
+        (
+            "store/access.py",
+            "table.c.provider_session == codec.storable(session), table.c.issuer == codec.storable(issuer)",
+            "table.c.issuer == codec.storable(issuer)",
+        ),
+        found_by="unit/web/test_sign_out.py::"
+        "test_the_end_of_one_session_ends_no_other_and_that_of_a_subject_all_of_theirs",
+    ),
+    plant(
+        "the subject of a session that has ended at the provider is not compared",
+        ("operations/sign_out.py", "and (not out.subject or (member and", "and (True or (member and"),
+        found_by="unit/web/test_sign_out.py::test_a_session_of_somebody_else_does_not_end_whatever_its_name",
     ),
     plant(
         "a write with a cookie needs no form token",
@@ -383,6 +435,30 @@ PODS = (
         ("operations/submit.py", "    require_permitted((job.spec for job in jobs), permitted)\n", ""),
         found_by="unit/api/test_permitted.py::test_what_is_not_permitted_is_refused_with_what_is",
     ),
+    plant(
+        "a signature of one digest counts for any other",
+        (
+            "registries/signatures.py",
+            'if text(signed, "critical", "image", "docker-manifest-digest") != digest:',
+            'if not text(signed, "critical", "image", "docker-manifest-digest"):',
+        ),
+        found_by="integration/test_image_signatures.py::test_no_forged_signature_counts_and_a_good_one_beside_it_does",
+    ),
+    plant(
+        "whoever has a key may sign",
+        (
+            "registries/signatures.py",
+            "if not any(key.has_signed(payload, signature) for key in keys):",
+            "if not signature or not keys:",
+        ),
+        found_by="integration/test_image_signatures.py::test_no_forged_signature_counts_and_a_good_one_beside_it_does",
+    ),
+    plant(
+        "what an administrator has for a registry goes wherever that says that tokens are",
+        ("registries/repository.py", "self._credentials.of(realm.netloc)", "self._credentials.of(self._host)"),
+        found_by="integration/test_registry_credentials.py"
+        "::test_a_registry_that_sends_us_elsewhere_sends_no_credentials_there[bearer]",
+    ),
 )
 
 TRACES = (
@@ -397,8 +473,17 @@ TRACES = (
     ),
     plant(
         "a denial leaves no trace",
-        ("api/denials.py", "if services.agents.may_note(who):", "if not who:"),
+        (
+            "api/denials.py",
+            "    if count := denials.due(who):\n        plan = denial(",
+            "    if count := 0:\n        plan = denial(",
+        ),
         found_by="unit/api/test_audit.py::test_what_a_person_may_not_do_is_refused_and_on_record",
+    ),
+    plant(
+        "a revoked token that is tried leaves no trace",
+        ("api/auth.py", "if isinstance(error, Unauthenticated) and shown:", "if not shown:"),
+        found_by="unit/api/test_audit.py::test_a_revoked_token_that_is_used_names_its_member_and_never_shows_itself",
     ),
     plant(
         "a row of the audit does not hang on the one before",
@@ -429,8 +514,13 @@ TRACES = (
 LIMITS = (
     plant(
         "nobody is too fast",
-        ("api/pace.py", "        if not self._most:\n            return\n", "        return\n"),
+        ("api/pace.py", "        if not self._most or not owner.tenant:\n            return\n", "        return\n"),
         found_by="unit/api/test_pace.py::test_a_tenant_that_asks_too_fast_is_told_why_and_when_to_come_back",
+    ),
+    plant(
+        "a flood is looked up before it is refused",
+        ("api/auth.py", "known = self._pacing.owner(headers)", "known = None"),
+        found_by="unit/api/test_pace.py::test_what_is_refused_is_not_looked_up_until_it_may_ask_again",
     ),
     plant(
         "a body is read however large it is",
@@ -439,7 +529,7 @@ LIMITS = (
     ),
 )
 
-AREAS = (TENANTS, PERMISSIONS, TOKENS, REMOVALS, BROWSERS, OUTSIDE, FILES, PODS, TRACES, LIMITS)
+AREAS = (TENANTS, PERMISSIONS, TOKENS, CAPS, REMOVALS, BROWSERS, OUTSIDE, FILES, PODS, TRACES, LIMITS)
 PLANTS = tuple(itertools.chain(*AREAS))
 COPIES = tuple(tuple(filter(None, one_of_each)) for one_of_each in itertools.zip_longest(*AREAS))
 """Which bugs share a copy of the product, and a run of the tests that takes most of the time: one of each area, so that no test

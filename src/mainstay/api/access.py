@@ -12,6 +12,7 @@ from mainstay.api import convert_access as convert
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.domain.access import MemberKind, Permission
+from mainstay.domain.caps import NOTHING_USED
 from mainstay.operations import groups, members, projects, tenants, tokens
 from mainstay.wire.access import (
     AdministratorRequest,
@@ -246,12 +247,22 @@ async def remove_group_role(call: Caller, group: Group, project: Project = "") -
 
 @routes.add("GET", "/v1/tokens", needs=Permission.READ, answers=Page[TokenView], of_projects=True)
 async def list_tokens(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
-    """One's own tokens, or, for who may administer members, those of all, by id. None of them is shown."""
+    """One's own tokens, or, for who may administer members, those of all, by id, with what is used of their caps. None of them is
+    shown.
+    """
     services = call.services
-    found = await services.offload(tokens.tokens, services.store, call.principal)
-    ordered, now = sorted(found, key=lambda one: one.id), services.clock.now()
-    page = _page(ordered, lambda one: convert.token_view(one, now=now), lambda one: one.id, cursor, limit)
+    found = await services.offload(tokens.with_use, services.store, call.principal)
+    ordered, now = sorted(found, key=lambda one: one[0].id), services.clock.now()
+    page = _page(ordered, lambda one: convert.token_view(*one, now=now), lambda one: one[0].id, cursor, limit)
     return json_response(_TOKENS.dump_json(page))
+
+
+@routes.add("GET", "/v1/tokens/{id}", needs=Permission.READ, answers=TokenView, of_projects=True)
+async def get_token(call: Caller, id: str) -> Response:  # noqa: A002 its public name
+    """One of these tokens, with what is used of its caps."""
+    services = call.services
+    found = await services.offload(tokens.one_with_use, services.store, call.principal, id)
+    return json_response(convert.token_view(*found, now=services.clock.now()).model_dump_json())
 
 
 @routes.add("POST", "/v1/tokens", needs=Permission.READ, answers=NewTokenView, status=201, keyed=True, of_projects=True)
@@ -261,7 +272,7 @@ async def create_token(call: Caller, body: TokenRequest) -> Response:
     record, token = await services.offload(
         tokens.make, services.store, call.principal, convert.token_wish(body), now=now, request=call.key
     )
-    view = convert.token_view(record, now=now)
+    view = convert.token_view(record, NOTHING_USED if record.caps.of_runs else None, now=now)
     return json_response(NewTokenView(**view.model_dump(), token=token).model_dump_json(), status=201)
 
 

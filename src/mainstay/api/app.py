@@ -39,7 +39,6 @@ from mainstay.api.auth import Authentication
 from mainstay.api.buckets import Buckets
 from mainstay.api.headers import SecurityHeaders
 from mainstay.api.limits import LOG_BYTES_PER_SECOND, BodyLimit, Sockets, Streams, TooLarge, on_too_large
-from mainstay.api.pace import Pace, Pacing
 from mainstay.api.problems import MEDIA_TYPE, Failures, handle_errors
 from mainstay.api.routes import PUBLIC, Declared, Routes, guard
 from mainstay.api.sockets import spoken
@@ -93,9 +92,7 @@ def create_api(services: Services) -> FastAPI:
     app.state.log_bytes = Buckets(per_second=LOG_BYTES_PER_SECOND)
     # The last one added sees a request first.
     app.add_middleware(BodyLimit)
-    pacing = Pacing(services)
-    app.add_middleware(Pace, pacing=pacing)
-    app.add_middleware(Authentication, services=services, pacing=pacing)
+    app.add_middleware(Authentication, services=services)
     app.add_middleware(Failures)
     app.add_middleware(SecurityHeaders)
     handle_errors(app)

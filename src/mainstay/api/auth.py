@@ -6,12 +6,13 @@ import hmac
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mainstay.api.denials import note_denial
-from mainstay.api.pace import PACED, UNKNOWN, Owner, Pacing
+from mainstay.api.denials import note_denial, note_stranger
+from mainstay.api.pace import HEALTH, UNKNOWN, Owner, Pacing
 from mainstay.api.problems import refusal_response
-from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
+from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated, Unavailable
 from mainstay.operations import agents, sign_in, tokens
 from mainstay.operations.offload import in_lane
 from mainstay.operations.principal import Principal
@@ -34,9 +35,9 @@ class Authentication:
     A route that is not passed through here finds no principal and refuses by itself: two locks, one key.
     """
 
-    def __init__(self, app: ASGIApp, *, services: Services, pacing: Pacing) -> None:
+    def __init__(self, app: ASGIApp, *, services: Services) -> None:
         self._app = app
-        self._pacing = pacing
+        self._pacing = Pacing(services)
         self._services = services
         self._cookie = cookie_name(services.system, secure=services.url.startswith("https:"))
 
@@ -46,28 +47,37 @@ class Authentication:
             try:
                 if scope["type"] == "websocket":
                     _require_own_origin(headers, self._services.url)
-                principal = await self._known(headers, scope)
+                principal = await self._in_turn(headers, scope.get("method", "GET"))
                 if principal.cluster and not scope["path"].startswith(wire.PATHS):
                     await self._deny(principal, scope["path"])
             except MainstayError as error:
-                await refusal_response(error)(scope, receive, send)
+                await refusal_response(await self._on_record(scope, error))(scope, receive, send)
                 return
             scope.setdefault("state", {})["principal"] = principal
-        await self._app(scope, receive, send)
+            with in_lane(Owner.of(principal).lane):
+                await self._app(scope, receive, send)
+        else:
+            with in_lane(HEALTH):
+                await self._app(scope, receive, send)
 
-    async def _known(self, headers: Headers, scope: Scope) -> Principal:
-        """Look up who asks; of a credential that is known already, only once it is its owner's turn. Raises TooFast too."""
-        owner = self._pacing.owner(headers)
-        if owner:
-            self._pacing.count(owner, scope.get("method", "GET"))
-            scope.setdefault("state", {})[PACED] = True
+    async def _in_turn(self, headers: Headers, method: str) -> Principal:
+        """Whoever asks, and may ask now: a credential that is known is looked up only where its owner is not too fast.
+
+        Raises TooFast, and as `_principal`.
+        """
+        known = self._pacing.owner(headers)
+        if known:
+            self._pacing.count(known, method)
         try:
-            with in_lane(owner.lane if owner else UNKNOWN):
-                principal = await self._principal(headers, scope.get("method", "GET"))
+            with in_lane(known.lane if known else UNKNOWN):
+                principal = await self._principal(headers, method)
         except Unauthenticated:
             self._pacing.refused(headers)
             raise
-        self._pacing.found(headers, Owner.of(principal))
+        owner = Owner.of(principal)
+        self._pacing.found(headers, owner)
+        if not known:
+            self._pacing.count(owner, method)
         return principal
 
     async def _principal(self, headers: Headers, method: str) -> Principal:
@@ -100,6 +110,18 @@ class Authentication:
         if services.identities and token.count(".") == 2:
             return await sign_in.of_token(services, token)
         return services.authenticate(token)
+
+    async def _on_record(self, scope: Scope, error: MainstayError) -> MainstayError:
+        """What is answered: the refusal of what was shown once it is on record, or why it cannot be put there."""
+        connection = HTTPConnection(scope)
+        shown = "authorization" in connection.headers or _cookie(connection.headers, self._cookie)
+        if isinstance(error, Unauthenticated) and shown:
+            try:
+                with in_lane(UNKNOWN):
+                    await note_stranger(self._services, connection, error)
+            except Unavailable as fault:
+                return fault
+        return error
 
     async def _deny(self, principal: Principal, path: str) -> None:
         """An agent that asks for anything but its own: raises Forbidden, once that is on record."""

@@ -137,6 +137,7 @@ def workload_view(
         priority=workload.priority,
         preemptible=workload.preemptible,
         held=workload.held,
+        token=workload.token,
         phase=workload.phase.word,
         state=state,
         reason=reason_view(_why(workload.reason, state)),

@@ -15,12 +15,14 @@ from mainstay.domain.access import (
     Tenant,
     TokenRecord,
 )
+from mainstay.domain.caps import CapUse
 from mainstay.domain.errors import Invalid
 from mainstay.domain.identity import DeviceBegun, Identity
-from mainstay.domain.quantity import MICROS_PER_UNIT
+from mainstay.domain.quantity import MICROS_PER_UNIT, decimal
 from mainstay.operations.tokens import TokenWish
 from mainstay.wire import quantities
 from mainstay.wire.access import (
+    CapUseView,
     GroupRoleView,
     MemberRequest,
     MemberView,
@@ -119,8 +121,13 @@ def token_wish(body: TokenRequest) -> TokenWish:
     )
 
 
-def token_view(token: TokenRecord, *, now: int) -> TokenView:
-    """As it is shown: nothing here could be used in its place."""
+def cap_use_view(used: CapUse) -> CapUseView:
+    """Amounts of money as exact decimals."""
+    return CapUseView(gpus=used.gpus, spent=decimal(used.spent_micros), reserved=decimal(used.reserved_micros))
+
+
+def token_view(token: TokenRecord, used: CapUse | None = None, *, now: int) -> TokenView:
+    """As it is shown: nothing here could be used in its place. `used`: of its caps."""
     caps = token.caps
     state = "revoked" if token.revoked_at else "valid" if now < token.expires_at else "expired"
     return TokenView(
@@ -132,6 +139,7 @@ def token_view(token: TokenRecord, *, now: int) -> TokenView:
         projects=None if caps.projects is None else sorted(caps.projects),
         gpus=caps.gpus,
         spend=None if caps.spend_micros is None else caps.spend_micros / MICROS_PER_UNIT,
+        used=cap_use_view(used) if used else None,
         state=state,
         created_at=instant(token.created_at),
         created_by=token.created_by,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import structlog
-from fastapi import Request
 from starlette.requests import HTTPConnection
 
-from mainstay.domain.errors import Forbidden
-from mainstay.operations.agents import denial
+from mainstay.domain.errors import Forbidden, Unauthenticated
+from mainstay.operations.denials import denial, note_unknown
 from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
 
@@ -19,18 +18,32 @@ async def note_denial(services: Services, principal: Principal, error: Forbidden
     """In the audit, at most once a second for each cluster and each person; in the log always."""
     who = principal.cluster or f"{principal.tenant}/{principal.name}"
     log.warning("refused", actor=principal.name, object=error.object, reason=error.message)
-    if services.agents.may_note(who):
-        await services.offload(services.store.commit, denial(principal, error, now=services.clock.now()))
+    denials = services.agents.denials
+    if count := denials.due(who):
+        plan = denial(principal, error, count=count, now=services.clock.now())
+        await services.offload(services.store.commit, plan)
+        denials.told(who, count)
 
 
-async def note_refused_request(connection: HTTPConnection, error: Forbidden) -> None:
-    """A person asked for what it may not do. What agents are refused is noted where it is refused.
+async def note_stranger(services: Services, connection: HTTPConnection, error: Unauthenticated) -> None:
+    """Likewise for what lets nobody in. Raises Unavailable where it cannot be put on record."""
+    address = connection.client.host if connection.client else ""
+    await note_unknown(services, error, asked=_asked(connection), address=address)
+
+
+async def note_refused_request(connection: HTTPConnection, error: Forbidden | Unauthenticated) -> None:
+    """A person asked for what it may not do, or a route let nobody in. What agents are refused is noted where it is refused.
 
     Raises Unavailable where it cannot be put on record: nothing is refused unseen.
     """
+    services: Services = connection.app.state.services
     principal = getattr(connection.state, "principal", None)
-    if isinstance(principal, Principal) and not principal.cluster:
-        method = connection.method if isinstance(connection, Request) else "CONNECT"
-        asked = f"{method} {connection.url.path[:PATH_CHARACTERS_MAX]}"
-        noted = Forbidden(error.message, object_=asked, hint=error.hint)
-        await note_denial(connection.app.state.services, principal, noted)
+    if isinstance(error, Unauthenticated):
+        await note_stranger(services, connection, error)
+    elif isinstance(principal, Principal) and not principal.cluster:
+        await note_denial(services, principal, Forbidden(error.message, object_=_asked(connection), hint=error.hint))
+
+
+def _asked(connection: HTTPConnection) -> str:
+    """Method and path; what stands behind a question mark may be a secret."""
+    return f"{connection.scope.get('method', 'CONNECT')} {connection.url.path[:PATH_CHARACTERS_MAX]}"

@@ -1,7 +1,7 @@
 """How fast a tenant may ask, and in which lane what it asks waits for the store: one's flood is nobody else's delay.
 
 Who asks is looked up in the database, and that alone would be a flood there: so what is too fast is refused before, by whose
-the credential was when it was last looked up. Before a byte of the body is read, too.
+the credential was when it was last looked up. Before a byte of the body is read, too: `auth.py` asks.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mainstay.api.buckets import Buckets
 from mainstay.domain.errors import TooFast
-from mainstay.operations.offload import in_lane
 from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
 
@@ -31,8 +29,6 @@ READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 WRITE_COST: Final = 4
 """So many reads is a write: it wakes the loops, and costs the platform four times as much (`make bench-overload`)."""
 KNOWN_MAX: Final = 10_000
-PACED: Final = "paced"
-"""In the state of a request that was counted when it arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +88,6 @@ class Pacing:
         cost = 1 if method in READS else WRITE_COST
         self._members.spend(member, cost, now=now)
         self._tenants.spend(owner.tenant, cost, now=now)
-
-
-class Pace:
-    """Behind `Authentication`: counts whoever was not known when the request arrived, and says in whose lane it waits."""
-
-    def __init__(self, app: ASGIApp, *, pacing: Pacing) -> None:
-        self._app = app
-        self._pacing = pacing
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = scope.get("state", {}).get("principal")
-        owner = Owner.of(principal) if isinstance(principal, Principal) else None
-        if owner and PACED not in scope["state"]:
-            self._pacing.count(owner, scope.get("method", "GET"))
-        with in_lane(owner.lane if owner else HEALTH):
-            await self._app(scope, receive, send)
 
 
 def _digest(headers: Headers) -> bytes:

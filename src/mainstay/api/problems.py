@@ -154,7 +154,7 @@ class Failures:
 
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, MainstayError)
-    if isinstance(error, Forbidden):
+    if isinstance(error, Forbidden | Unauthenticated):
         await note_refused_request(request, error)
     return refusal_response(error)
 

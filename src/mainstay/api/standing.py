@@ -15,9 +15,9 @@ UNSEEN_SECONDS = 30.0
 
 
 async def until_refused(call: Call, permission: Permission, project: str = "") -> MainstayError:
-    """Returns why, once the caller may this no more; never for the administrator of the machine, who has no token to end."""
+    """Returns why, once the caller may this no more; never for the administrator of the machine, of whom nothing can end."""
     services, clock = call.services, call.services.clock
-    if not call.principal.token:
+    if not call.principal.token and not call.principal.identity:
         await asyncio.get_running_loop().create_future()
     seen_at = clock.monotonic()
     while True:

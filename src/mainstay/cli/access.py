@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
 from mainstay.cli.show import ago, json_option, out, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from mainstay.wire.access import TokenView
 
 
 @click.group()
@@ -295,10 +299,46 @@ def list_tokens(*, as_json: bool) -> None:
             one.state,
             f"{one.expires_at:%Y-%m-%d}",
             f"{ago(one.used_at)} ago" if one.used_at else "never",
+            " ".join(_of_caps(one)),
         )
         for one in found
     )
-    print_table(("TOKEN", "MEMBER", "FOR", "STATE", "EXPIRES", "USED"), rows)
+    print_table(("TOKEN", "MEMBER", "FOR", "STATE", "EXPIRES", "USED", "OF ITS CAPS"), rows)
+
+
+@token.command(name="show")
+@click.argument("token_id", metavar="TOKEN")
+@json_option
+def show_token(token_id: str, *, as_json: bool) -> None:
+    """Show what a token allows at most, and what its runs have used of that. TOKEN is its id, as `token list` shows it."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.token(token_id)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        ("for", f"{found.member}: {found.name}"),
+        ("state", f"{found.state}, expires {found.expires_at:%Y-%m-%d %H:%M} UTC"),
+        ("may", "all that its member may" if found.may is None else ", ".join(found.may)),
+        ("projects", "all" if found.projects is None else ", ".join(found.projects)),
+    ]
+    if found.used and found.gpus is not None:
+        rows.append(("GPUs", f"{found.used.gpus} of {found.gpus}: asked for by its open runs"))
+    if found.used and found.spend is not None:
+        spent = f"{found.used.spent} of {found.spend:g} spent, {found.used.reserved} more reserved for its open runs"
+        rows.append(("spend", spent))
+    for name, value in rows:
+        out(f"{name:9} {value}")
+
+
+def _of_caps(one: TokenView) -> Iterator[str]:
+    """What is used of each cap: `gpus=4/8 spend=0.5+0.25/2`, where what is reserved follows what is spent."""
+    if one.used and one.gpus is not None:
+        yield f"gpus={one.used.gpus}/{one.gpus}"
+    if one.used and one.spend is not None:
+        yield f"spend={one.used.spent}+{one.used.reserved}/{one.spend:g}"
 
 
 @token.command(name="create")
@@ -307,8 +347,8 @@ def list_tokens(*, as_json: bool) -> None:
 @click.option("--expires", default="30d", show_default=True, metavar="TIME", help="For how long, 90d at most.")
 @click.option("--may", metavar="ACTIONS", help="Only these, e.g. read,submit. Default: all that the member may.")
 @click.option("--project", "projects", multiple=True, help="Only there; may be given several times.")
-@click.option("--gpus", type=click.IntRange(min=0), help="One run asks for so many at most.")
-@click.option("--spend", type=click.FloatRange(min=0), help="One run costs so much at most, at its time limit.")
+@click.option("--gpus", type=click.IntRange(min=0), help="All its open runs together ask for so many at most.")
+@click.option("--spend", type=click.FloatRange(min=0), help="All its runs together cost so much at most.")
 @json_option
 def create_token(
     name: str,

@@ -21,6 +21,8 @@ from mainstay.control.member import Member
 from mainstay.control.remote import RemoteCluster
 from mainstay.domain.errors import Denied
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, Stay
+from mainstay.domain.plan import Plan, UseCredentials
+from mainstay.domain.reason import Code, Reason
 from mainstay.operations.services import Services
 from mainstay.ports import Cluster
 
@@ -110,15 +112,23 @@ class Fleet:
             identity="" if gone else record.identity,
         ).loop()
 
-    def _opened(self, record: ClusterRecord) -> Cluster:
-        """Raises Invalid, Denied."""
+    async def _opened(self, record: ClusterRecord) -> Cluster:
+        """Its credentials are opened once that is on record. Raises Invalid, Denied, Unavailable, Conflict."""
         if record.wanted is Stay.REMOVED:
             return LostCluster(record.name, self._services.clock)
         connector = self._services.connectors.get(record.kind)
         if connector is None:
             msg = f"this replica has no way into a cluster of the kind {record.kind.value}"
             raise Denied(msg, object_=record.name, hint="start it with the version that the others have")
+        if record.sealed:
+            await self._services.offload(self._put_on_record, record.name)
         return connector.open(record, self._services.sealing.opened(record.name, record.sealed))
+
+    def _put_on_record(self, cluster: str) -> None:
+        reason = Reason(code=Code.CREDENTIALS_USED, object=cluster, numbers={"by": self._holder})
+        use = UseCredentials(cluster=cluster, reason=reason)
+        now = self._services.clock.now()
+        self._services.store.commit(Plan(actor=f"cluster/{cluster}", now=now, actions=(use,), atomic=True))
 
     async def _end(self, name: str, running: _Running) -> None:
         """Cancel its loop and let go of the cluster; if that takes too long, the next turn goes on with it."""

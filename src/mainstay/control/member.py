@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -11,7 +11,7 @@ from mainstay.control.contact import Finding, Watch, answers, fails
 from mainstay.control.effects import BUSY_SECONDS, IDLE_SECONDS, EffectLoop, Turned
 from mainstay.control.loop import Due, Loop
 from mainstay.control.tenure import LEASE_SECONDS, Tenure
-from mainstay.domain.errors import Denied, Fenced, MainstayError
+from mainstay.domain.errors import Conflict, Denied, Fenced, MainstayError, Unavailable
 from mainstay.domain.fleet import lease_of
 from mainstay.domain.plan import Epoch, ObserveCluster, Plan
 from mainstay.operations.services import LoopServices
@@ -31,7 +31,13 @@ class Member:
     """
 
     def __init__(
-        self, services: LoopServices, name: str, open_: Callable[[], Cluster], *, holder: str, identity: str = ""
+        self,
+        services: LoopServices,
+        name: str,
+        open_: Callable[[], Awaitable[Cluster]],
+        *,
+        holder: str,
+        identity: str = "",
     ) -> None:
         """`open_` may be slow to fail and is asked again after a failure. `identity`: which cluster it must be."""
         self._services = services
@@ -51,7 +57,10 @@ class Member:
     async def turn(self) -> Due:
         """One round. Raises Fenced, Unavailable, and whatever the cluster raised, once that is on record."""
         try:
-            cluster = self._opened()
+            cluster = await self._opened()
+        except (Conflict, Unavailable):
+            # That it may be opened could not be put on record: this says nothing about the cluster.
+            raise
         except MainstayError as error:
             log.warning("cluster_not_opened", cluster=self._name, code=error.code, reason=error.message)
             return await self._not_opened(error)
@@ -66,9 +75,9 @@ class Member:
         if self._effects is not None:
             await self._effects.close()
 
-    def _opened(self) -> Cluster:
+    async def _opened(self) -> Cluster:
         if self._cluster is None:
-            self._cluster = self._services.clusters[self._name] = self._open()
+            self._cluster = self._services.clusters[self._name] = await self._open()
         return self._cluster
 
     async def _not_opened(self, error: MainstayError) -> Due:

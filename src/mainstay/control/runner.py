@@ -74,4 +74,7 @@ def _decision_loop(services: Services, decision: Decision, *, holder: str) -> Lo
 
 
 def _brought_along(services: Services, cluster: Cluster, *, holder: str) -> Loop:
-    return Member(services, cluster.name, lambda: cluster, holder=holder).loop()
+    async def opened() -> Cluster:
+        return cluster
+
+    return Member(services, cluster.name, opened, holder=holder).loop()

@@ -29,6 +29,7 @@ class Run:
     user_failures: int
     infrastructure_max: int
     user_max: int
+    attempts_max: int
     backoff_seconds: int
     backoff_seconds_max: int
     always: bool
@@ -102,6 +103,7 @@ def run_of(snapshot: Snapshot, row: int) -> Run:
         user_failures=int(table.user_failures[row]),
         infrastructure_max=int(table.infrastructure_max[row]),
         user_max=int(table.user_max[row]),
+        attempts_max=int(table.attempts_max[row]),
         backoff_seconds=int(table.backoff_seconds[row]),
         backoff_seconds_max=int(table.backoff_seconds_max[row]),
         always=bool(table.retry_always[row]),

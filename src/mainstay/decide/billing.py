@@ -52,6 +52,31 @@ def price_per_hour(resources: Resources, at: int, prices: Sequence[Price]) -> Mo
     return found
 
 
+def cost_at_most(resources: Resources, *, seconds: int, now: int, prices: Sequence[Price]) -> int:
+    """In millionths: what holding this for so long costs at most, whenever that begins from `now` on, by the prices that the book
+    has now. Never less than its charges will be, however these are rounded.
+
+    GPUs of no model may be of any, and a part of a GPU has a name of its own: both count with the dearest in the book.
+    """
+    found = 0
+    for sku, quantity in _quantities(resources):
+        models = {resources.gpu_model}
+        if sku is Sku.GPU and not (resources.gpu_model and resources.is_plain):
+            models |= {price.sku.partition("/")[2] for price in prices if price.sku.startswith(f"{sku.value}/")}
+        timelines = [_timeline(sku, model, prices) for model in models]
+        found += max(_at_most(sku, quantity, timeline, seconds=seconds, now=now) for timeline in timelines)
+    return found
+
+
+def _at_most(sku: Sku, quantity: int, timeline: list[Price], *, seconds: int, now: int) -> int:
+    """At the highest of the prices to come; each of them is rounded by itself, up by half a millionth at most."""
+    to_come = [segment.price.per_hour.micros for segment in _segments(timeline) if segment.end > now]
+    if not to_come:
+        return 0
+    whole = _PER_AMOUNT[sku.value] * 3_600
+    return -(-max(to_come) * quantity * seconds // whole) + len(to_come) - 1
+
+
 def default_price_book() -> tuple[Price, ...]:
     """List prices in USD to start from, in effect since ever; a site sets its own.
 

@@ -2,14 +2,14 @@
 
 The checks, in this order: stop requested; every rank ended well; the first cause in time, where a rank that we
 stopped is no cause; a deadline is final; one that was stopped to be moved, or for other work, goes on elsewhere; then
-the budget of the cause's class.
+the budget of the cause's class. Whatever the cause, there are no more attempts than the spend cap of its token counts.
 Source of the classes and of the back-off: reliability.md R12.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mainstay.decide.attempt import Pod, Run
 from mainstay.domain.allocation import USER_ENDS, End
@@ -53,8 +53,25 @@ def verdict(run: Run, pods: Sequence[Pod], *, now: int, seed: int) -> Verdict:
     if cause is not None and cause.end is End.DEADLINE:
         return _final(run, Phase.FAILED, _out_of_time_reason(run))
     if cause is None and any(pod.moves for pod in pods):
-        return _moved(run, pods)
-    return _after_failure(run, pods, cause, now=now, seed=seed)
+        return _within_attempts(run, _moved(run, pods))
+    return _within_attempts(run, _after_failure(run, pods, cause, now=now, seed=seed))
+
+
+def _within_attempts(run: Run, found: Verdict) -> Verdict:
+    """The end in place of an attempt that nobody has reserved the cost of."""
+    if not run.attempts_max or found.attempt <= run.attempts_max:
+        return found
+    numbers = found.reason.numbers
+    last = numbers.get("last") or (
+        f"it was preempted: {numbers['why']}" if "why" in numbers else "its node was drained"
+    )
+    return replace(
+        found,
+        phase=Phase.FAILED,
+        reason=Reason(code=Code.ATTEMPTS_USED_UP, numbers={"attempts": run.attempt, "last": last}),
+        attempt=run.attempt,
+        not_before=0,
+    )
 
 
 def _of_guests(run: Run, pods: Sequence[Pod], *, now: int, seed: int) -> Verdict:

@@ -187,9 +187,14 @@ class Caps:
     permissions: frozenset[Permission] | None = None
     projects: frozenset[str] | None = None
     gpus: int | None = None
-    """One run may ask for so many at most, over all its ranks."""
+    """All its open runs together may ask for so many."""
     spend_micros: int | None = None
-    """One run may cost so much at most, at its time limit, in millionths of the currency of the price book."""
+    """All its runs together may cost so much, in millionths of the currency of the price book."""
+
+    @property
+    def of_runs(self) -> bool:
+        """Whether what its runs take together is limited."""
+        return self.gpus is not None or self.spend_micros is not None
 
     def of(self, permissions: frozenset[Permission]) -> frozenset[Permission]:
         """What is left of these."""
@@ -222,6 +227,12 @@ class NewToken:
     kind: TokenKind = TokenKind.TOKEN
     parent: str = ""
     """The token that it was made with and ends with; empty: none."""
+    root: str = ""
+    """The token whose caps it shares, through however many links and sessions; empty: it has its own."""
+    issuer: str = ""
+    """The identity provider at which its member had signed in for it; empty: none."""
+    provider_session: str = ""
+    """What the provider calls the session (`sid`) that it ends with; empty: none."""
     digest: str = field(repr=False)
     """SHA-256 of the whole token, in hex."""
     caps: Caps = NO_CAPS
@@ -239,6 +250,10 @@ class TokenRecord:
     name: str
     kind: TokenKind = TokenKind.TOKEN
     parent: str = ""
+    root: str = ""
+    """The token whose caps it shares; empty: it has its own."""
+    issuer: str = ""
+    provider_session: str = ""
     caps: Caps
     created_at: int
     created_by: str

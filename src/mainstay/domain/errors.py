@@ -87,6 +87,15 @@ class Unauthenticated(MainstayError):
     code = "unauthenticated"
 
 
+class Ended(Unauthenticated):
+    """What was shown let its member in once: it was revoked, it has expired, or the member was removed."""
+
+    def __init__(self, message: str, *, tenant: str, member: str, object_: str = "", hint: str = "") -> None:
+        """`member`, of `tenant`: whose it was."""
+        super().__init__(message, object_=object_, hint=hint)
+        self.tenant, self.member = tenant, member
+
+
 class Forbidden(MainstayError):
     """The caller is known but may not do this."""
 

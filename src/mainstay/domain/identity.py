@@ -18,8 +18,26 @@ class Identity:
     """What the provider calls them: to be shown, and proposed as the name of a member; never compared."""
     groups: tuple[str, ...] = ()
     """Sorted, each once."""
+    session: str = ""
+    """Their session at the provider (`sid`), which it names when it ends; empty: it does not say."""
     until: int = 0
-    """When what was shown for it ends, in UTC microseconds."""
+    """When what was shown for it ends, in UTC microseconds, with what two clocks may differ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedOut:
+    """A provider says that somebody has signed out there. `subject`, `session` or both are said.
+
+    Source: OpenID Connect Back-Channel Logout 1.0, 2.4.
+    """
+
+    issuer: str
+    subject: str
+    """Empty: whoever had the session."""
+    session: str
+    """Empty: all sessions of the subject."""
+    id: str
+    """`jti`: it is told once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,24 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 OF_THE_SYSTEM = re.compile(r"([^/]*\.)?(kubernetes|k8s)\.io/")
 """Taints by which Kubernetes itself, or whoever runs the control plane, keeps pods off a node."""
 NEVER_TOLERATED = frozenset({"CriticalAddonsOnly"})
+OF_THE_LOADER = frozenset({"LD_PRELOAD", "LD_AUDIT"})
+"""Variables by which a program loads what an image names."""
+BESIDE_GPUS = frozenset(
+    {
+        *(
+            "NVIDIA_MIG_CONFIG_DEVICES",
+            "NVIDIA_MIG_MONITOR_DEVICES",
+            "NVIDIA_IMEX_CHANNELS",
+            "NVIDIA_GDS",
+            "NVIDIA_MOFED",
+        ),
+        *("NVIDIA_NVSWITCH", "NVIDIA_GDRCOPY"),
+    }
+)
+"""Variables by which a container asks the NVIDIA Container Toolkit for devices of the node beside its GPUs."""
+VISIBLE = "NVIDIA_VISIBLE_DEVICES"
+NO_CHOICE = frozenset({"", "all", "none", "void"})
+"""What base images say of the GPUs that are visible: what a pod is given takes its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +96,18 @@ def reference(text: str) -> Reference:
     folder, slash, last = path.rpartition("/")
     last, _, tag = last.partition(":")
     return Reference(registry=registry, path=f"{folder}{slash}{last}", tag=tag, digest=digest)
+
+
+def bad_variables(variables: Iterable[str]) -> list[str]:
+    """Of those that an image sets (NAME=VALUE), the names of the ones that reach out of its container (security.md A9).
+
+    What images for GPUs say (`NVIDIA_VISIBLE_DEVICES=all`, `NVIDIA_DRIVER_CAPABILITIES`, `NVIDIA_REQUIRE_...`) is not among them.
+    """
+    found = set()
+    for name, _, value in (one.partition("=") for one in variables):
+        if (name in OF_THE_LOADER and value) or name in BESIDE_GPUS or (name == VISIBLE and value not in NO_CHOICE):
+            found.add(name)
+    return sorted(found)
 
 
 def bad_repositories(given: Iterable[str]) -> list[str]:

@@ -139,6 +139,12 @@ def memory_unit(size: int) -> tuple[str, int]:
     return ("GiB", BYTES_PER_GIB) if unit in {"GiB", "MiB"} else ("GB", 10**9)
 
 
+def decimal(micros: int) -> str:
+    """An amount in millionths, exactly: `0.5`, `12`, `0.008334`."""
+    units, rest = divmod(abs(micros), MICROS_PER_UNIT)
+    return f"{'-' if micros < 0 else ''}{units}.{rest:06d}".rstrip("0").rstrip(".")
+
+
 def figure(value: float) -> str:
     """Up to three decimals, and never an exponent: `4`, `0.125`, `1300`."""
     return f"{value:.3f}".rstrip("0").rstrip(".")

@@ -88,6 +88,9 @@ class Code(StrEnum):
     TOKEN_REVOKED = "TokenRevoked"  # noqa: S105
     TOKEN_SPENT = "TokenSpent"  # noqa: S105
     NO_SUCH_TOKEN = "NoSuchToken"  # noqa: S105
+    GPU_CAP_REACHED = "GpuCapReached"
+    SPEND_CAP_REACHED = "SpendCapReached"
+    ATTEMPTS_USED_UP = "AttemptsUsedUp"
     LOCAL_QUEUE_SET = "LocalQueueSet"
     LOCAL_QUEUE_REMOVED = "LocalQueueRemoved"
     NO_SUCH_LOCAL_QUEUE = "NoSuchLocalQueue"
@@ -167,10 +170,12 @@ class Code(StrEnum):
     CLUSTER_REMOVED = "ClusterRemoved"
     CLUSTER_KNOWN = "ClusterKnown"
     CLUSTER_FOUND = "ClusterFound"
+    CREDENTIALS_USED = "CredentialsUsed"
     CLUSTER_SWAPPED = "ClusterSwapped"
     AGENT_TOKEN_MADE = "AgentTokenMade"  # noqa: S105 the name of a reason
     OTHER_CLUSTER = "OtherCluster"
     FORBIDDEN = "Forbidden"
+    NOT_LET_IN = "NotLetIn"
     AUDIT_REDACTED = "AuditRedacted"
     NO_SUCH_AUDIT_ROW = "NoSuchAuditRow"
     CLUSTER_NAME_TAKEN = "ClusterNameTaken"
@@ -281,6 +286,14 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.TOKEN_REVOKED: "token {object} of {member} revoked by {by}",
         Code.TOKEN_SPENT: "token {object} was used before, or has ended",
         Code.NO_SUCH_TOKEN: "no such token: {object}",
+        Code.GPU_CAP_REACHED: (
+            "token {object} may hold {cap:GPU} at a time: its open runs ask for {held}, and {asked} more would be too many"
+        ),
+        Code.SPEND_CAP_REACHED: (
+            "token {object} may spend {cap}: its runs have cost {spent}, those that are open may cost {reserved} more, and"
+            " {asked} on top would be too much"
+        ),
+        Code.ATTEMPTS_USED_UP: "has made {attempts:attempt}, and the spend cap of its token counts no more; the last: {last}",
         Code.LOCAL_QUEUE_SET: "local queue {object} set by {by}: it stands for queue {queue}",
         Code.LOCAL_QUEUE_REMOVED: "local queue {object} removed by {by}",
         Code.NO_SUCH_LOCAL_QUEUE: "no such local queue: {object}",
@@ -359,6 +372,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.CLUSTER_RESUMED: "resumed by {by}: takes work again",
         Code.CLUSTER_REMOVED: "removed from the fleet by {by}",
         Code.CLUSTER_KNOWN: "this cluster is in the fleet already, as {other}",
+        Code.CREDENTIALS_USED: "the credentials of cluster {object} opened by {by}, to connect to it",
         Code.CLUSTER_FOUND: "the agent of cluster {object} has found it, and is let in",
         Code.CLUSTER_SWAPPED: "the agent of {object} found another cluster than the one that it was: {found}, not {known}",
         Code.AGENT_TOKEN_MADE: "{by} made a new token for the agent of {object}; the one before it has ended",
@@ -366,6 +380,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.AUDIT_REDACTED: "the detail of row {object} was taken out: {why}",
         Code.NO_SUCH_AUDIT_ROW: "the audit has no row {object}",
         Code.FORBIDDEN: "refused, it may not do that: {detail}",
+        Code.NOT_LET_IN: "not let in: {detail}",
         Code.CLUSTER_NAME_TAKEN: "the name {object} is taken by another cluster of the fleet",
         Code.CLUSTER_IN_USE: "cluster {object} still holds {pods:pod}",
         Code.NO_SUCH_CLUSTER: "no such cluster: {object}",

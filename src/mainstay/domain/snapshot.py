@@ -146,6 +146,8 @@ class WorkloadTable:
     user_failures: Ints
     infrastructure_max: Ints
     user_max: Ints
+    attempts_max: Ints
+    """It makes no more, whatever ended them; 0: only failures count."""
     backoff_seconds: Ints
     backoff_seconds_max: Ints
     retry_always: Bools

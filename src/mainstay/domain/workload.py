@@ -74,6 +74,8 @@ class RetryPolicy:
     backoff_seconds_max: int = 360
     always: bool = False
     """A service: starts again whatever the end, until it is stopped."""
+    attempts_max: int = 0
+    """It makes no more attempts, those included in which it yielded or was moved; 0: only failures count."""
 
 
 RUNS_MIN, RUNS_MAX = 3, 20
@@ -330,6 +332,8 @@ class Workload:
     """It waits until somebody releases it, whatever is free."""
     preemptible: bool = True
     """More urgent work may take its place."""
+    token: str = ""
+    """Id of the token with which it was submitted, though that be revoked since; empty: without one."""
     submitted_at: int
     not_before: int
     started_at: int

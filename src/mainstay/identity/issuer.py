@@ -16,7 +16,17 @@ from urllib.parse import urlsplit
 import httpx2
 
 from mainstay.domain.errors import Unauthenticated, Unavailable
-from mainstay.identity.tokens import Claims, Header, SigningKey, header_of, key_for, signing_keys, verified
+from mainstay.identity.tokens import (
+    LOGOUT_TYPES,
+    Claims,
+    Header,
+    SigningKey,
+    header_of,
+    key_for,
+    signing_keys,
+    verified,
+    verified_logout,
+)
 from mainstay.ports import Clock
 
 FRESH_SECONDS: Final = 600.0
@@ -56,6 +66,12 @@ class Issuer:
         header = header_of(token)
         key = await self._key(header)
         return verified(token, header, key, issuer=self.url, audience=audience, now=self._clock.now())
+
+    async def logout_claims(self, token: str, *, audience: str) -> Claims:
+        """Likewise for a token that says that somebody has signed out. Raises Unauthenticated, Unavailable."""
+        header = header_of(token, types=LOGOUT_TYPES)
+        key = await self._key(header)
+        return verified_logout(token, header, key, issuer=self.url, audience=audience, now=self._clock.now())
 
     async def address(self, name: str) -> str:
         """Where the issuer does `name`, e.g. `token_endpoint`; empty if it does not. Raises Unavailable."""

@@ -1,6 +1,9 @@
 """Signing in with OpenID Connect: people by authorization code with PKCE, terminals by device code, machines by a token.
 
-Sources: OpenID Connect Core 1.0; RFC 7636 (PKCE); RFC 8628 (device code); RFC 9700 (best practice).
+And signing out: where the provider is told, and where it tells us.
+
+Sources: OpenID Connect Core 1.0, RP-Initiated Logout 1.0 and Back-Channel Logout 1.0;
+RFC 7636 (PKCE); RFC 8628 (device code); RFC 9700 (best practice).
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ from urllib.parse import quote, urlencode
 import httpx2
 
 from mainstay.domain.errors import Invalid, NotYet, Unauthenticated, Unavailable
-from mainstay.domain.identity import DeviceBegun, Identity, SignInBegun
+from mainstay.domain.identity import DeviceBegun, Identity, SignedOut, SignInBegun
 from mainstay.identity.issuer import Document, Issuer, limited, parsed
-from mainstay.identity.tokens import Claims, issuer_of
+from mainstay.identity.tokens import LEEWAY_SECONDS, SUBJECT_CHARACTERS_MAX, Claims, issuer_of
 from mainstay.ports import Clock
 
 SCOPES: Final = ("openid", "profile", "email", "groups")
@@ -124,6 +127,24 @@ class OpenId:
             raise _refused(answer)
         return await self._signed_in(answer, nonce=begun.nonce)
 
+    async def sign_out(self, *, back: str) -> str:
+        """Where a browser goes to sign out at the provider, to come back to `back`; empty where it has no such page.
+
+        Raises Unavailable. Source: OpenID Connect RP-Initiated Logout 1.0, 2.
+        """
+        address = await self._provider.address("end_session_endpoint")
+        query = urlencode({"client_id": self._client.id, "post_logout_redirect_uri": back})
+        return f"{address}{'&' if '?' in address else '?'}{query}" if address else ""
+
+    async def signed_out(self, token: str) -> SignedOut:
+        """Who has signed out at the provider, as it tells us. Raises Unauthenticated for what it did not say, Unavailable."""
+        if issuer_of(token) != self._provider.url:
+            msg = "this token is not valid: it is not of the identity provider"
+            raise Unauthenticated(msg, hint="ask its issuer for a new one")
+        claims = await self._provider.logout_claims(token, audience=self._client.id)
+        subject, session = claims.get("sub", ""), claims.get("sid", "")
+        return SignedOut(issuer=claims["iss"], subject=subject, session=session, id=claims["jti"])
+
     async def begin_device(self) -> DeviceBegun:
         """What a terminal shows. Raises Unavailable, Invalid where the provider does not offer it."""
         address = await self._provider.address("device_authorization_endpoint")
@@ -178,12 +199,14 @@ class OpenId:
         name = next((value for key in NAMES if isinstance(value := claims.get(key), str) and value), "")
         listed = claims.get(self._groups_claim, ())
         groups = {one for one in listed[:GROUPS_MAX] if _is_group(one)} if isinstance(listed, list) else set()
+        session = claims.get("sid", "")
         return Identity(
             issuer=claims["iss"],
             subject=claims["sub"],
             name=name[:GROUP_CHARACTERS_MAX],
             groups=tuple(sorted(groups)),
-            until=int(claims["exp"]) * 1_000_000,
+            session=session if isinstance(session, str) and len(session) <= SUBJECT_CHARACTERS_MAX else "",
+            until=(int(claims["exp"]) + LEEWAY_SECONDS) * 1_000_000,
         )
 
     async def _address(self, name: str) -> str:

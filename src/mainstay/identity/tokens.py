@@ -23,6 +23,11 @@ ALGORITHMS: Final = frozenset(
 """All asymmetric: with a shared secret whoever verifies could sign (RFC 8725, 3.1 and 3.2)."""
 TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 """What `typ` may say if it says anything: tokens of other kinds are made by the same key for other ends (RFC 8725, 3.11)."""
+LOGOUT_TYPES: Final = frozenset({"jwt", "logout+jwt", "application/logout+jwt"})
+"""Of a token that says that somebody has signed out. Source: OpenID Connect Back-Channel Logout 1.0, 2.4."""
+LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
+LOGOUT_SECONDS_MAX: Final = 3_600
+"""Such a token lasts no longer, so that it has ended long before we forget that it was used; providers give it two minutes."""
 TOKEN_CHARACTERS_MAX: Final = 16 * 1024
 LEEWAY_SECONDS: Final = 60
 """By so much two clocks may differ."""
@@ -34,7 +39,6 @@ Claims = Mapping[str, Any]
 """What a token says; `Any`: JSON of somebody else."""
 
 _OPTIONS: Final[Options] = {
-    "require": ["iss", "sub", "aud", "exp"],
     # Instants are compared with our own clock, below.
     "verify_exp": False,
     "verify_nbf": False,
@@ -62,8 +66,8 @@ class Header:
     """`kid`; empty if it names none."""
 
 
-def header_of(token: str) -> Header:
-    """Raises Unauthenticated for what no issuer of ours would make."""
+def header_of(token: str, *, types: frozenset[str] = TYPES) -> Header:
+    """Raises Unauthenticated for what no issuer of ours would make. `types`: what `typ` may say if it says anything."""
     if len(token) > TOKEN_CHARACTERS_MAX:
         _refuse(f"it has more than {TOKEN_CHARACTERS_MAX} characters")
     try:
@@ -75,7 +79,7 @@ def header_of(token: str) -> Header:
         _refuse(f"the algorithm {algorithm!r} is not accepted")
     if "crit" in header:
         _refuse("it demands extensions that are not understood")
-    if not isinstance(key, str) or not isinstance(kind, str) or kind.lower() not in TYPES:
+    if not isinstance(key, str) or not isinstance(kind, str) or kind.lower() not in types:
         _refuse(f"it is of another kind: {kind!r}")
     return Header(algorithm=algorithm, key=key)
 
@@ -106,9 +110,45 @@ def key_for(header: Header, keys: Sequence[SigningKey]) -> SigningKey | None:
 
 def verified(token: str, header: Header, key: SigningKey, *, issuer: str, audience: str, now: int) -> Claims:
     """What the token says, if all of it holds. `now` in UTC microseconds. Raises Unauthenticated."""
+    claims = _signed(token, header, key, issuer=issuer, audience=audience, required=("iss", "sub", "aud", "exp"))
+    _require_times(claims, now // 1_000_000)
+    _require_party(claims, audience)
+    _require_text(claims, "sub")
+    return claims
+
+
+def verified_logout(token: str, header: Header, key: SigningKey, *, issuer: str, audience: str, now: int) -> Claims:
+    """What a token says that tells us that somebody has signed out. Raises Unauthenticated.
+
+    It must be nothing else: an ID token of somebody, which other sites see, must not sign them out here.
+    Source: OpenID Connect Back-Channel Logout 1.0, 2.4 and 2.6.
+    """
+    required = ("iss", "aud", "iat", "exp", "jti", "events")
+    claims = _signed(token, header, key, issuer=issuer, audience=audience, required=required)
+    _require_times(claims, now // 1_000_000)
+    _require_party(claims, audience)
+    if _instant(claims, "exp", now // 1_000_000) > now // 1_000_000 + LOGOUT_SECONDS_MAX:
+        _refuse("it lasts too long")
+    events = claims["events"]
+    if not isinstance(events, dict) or not isinstance(events.get(LOGOUT_EVENT), dict):
+        _refuse("it does not say that somebody has signed out")
+    if "nonce" in claims:
+        _refuse("it is of a sign-in")
+    if "sub" not in claims and "sid" not in claims:
+        _refuse("it does not say who has signed out")
+    for name in ("jti", *({"sub", "sid"} & claims.keys())):
+        _require_text(claims, name)
+    return claims
+
+
+def _signed(
+    token: str, header: Header, key: SigningKey, *, issuer: str, audience: str, required: Sequence[str]
+) -> Claims:
+    """What a token of that issuer for us says, with these claims in it at least."""
+    options: Options = {**_OPTIONS, "require": list(required)}
     try:
-        claims = jwt.decode(
-            token, key.public, algorithms=[header.algorithm], audience=audience, issuer=issuer, options=_OPTIONS
+        claims: Claims = jwt.decode(
+            token, key.public, algorithms=[header.algorithm], audience=audience, issuer=issuer, options=options
         )
     except jwt.InvalidSignatureError:
         _refuse("its signature is wrong")
@@ -116,12 +156,13 @@ def verified(token: str, header: Header, key: SigningKey, *, issuer: str, audien
         _refuse("it was made for somebody else")
     except (jwt.InvalidTokenError, ValueError, TypeError) as error:
         _refuse(str(error).lower() or "it cannot be read")
-    _require_times(claims, now // 1_000_000)
-    _require_party(claims, audience)
-    subject = claims["sub"]
-    if not subject or len(subject) > SUBJECT_CHARACTERS_MAX or not subject.isprintable():
-        _refuse("its subject cannot be one")
     return claims
+
+
+def _require_text(claims: Claims, name: str) -> None:
+    text = claims[name]
+    if not isinstance(text, str) or not 0 < len(text) <= SUBJECT_CHARACTERS_MAX or not text.isprintable():
+        _refuse(f"its {name} cannot be one")
 
 
 def _require_times(claims: Claims, now: int) -> None:

@@ -38,7 +38,6 @@ from mainstay.domain.plan import (
     OfCluster,
     Plan,
     QuarantineNode,
-    RecordDenial,
     Submit,
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
@@ -46,6 +45,7 @@ from mainstay.domain.queue import PRIORITY_MAX
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.volume import REACH_PREFIX, VolumeState
 from mainstay.domain.workload import Kind, Phase
+from mainstay.operations.denials import Denials
 from mainstay.operations.lines import Lines, Ways
 from mainstay.operations.principal import Principal, RequestKey, replayed
 from mainstay.operations.sealing import Sealing
@@ -59,8 +59,6 @@ TOKEN_BYTES = 32
 SHOWN = "shown"
 """What is kept of the answer that showed a token."""
 LEASE_SECONDS_MAX = 10.0
-DENIAL_SECONDS = 1.0
-"""The denials of one cluster or person go on record at most so often: a thief must not fill the disk."""
 TREES_MAX = 64
 POLLS_MAX = 16
 """Of one token, that wait for changes at the same time. An agent has one, and leaves some behind when it is cut off."""
@@ -81,7 +79,7 @@ class Agents:
         self._clock = clock
         self._mounted: dict[str, tuple[tuple[Wanted, ...], frozenset[tuple[Owner, str]]]] = {}
         self._blobs: OrderedDict[str, frozenset[str]] = OrderedDict()
-        self._denied_at: dict[str, float] = {}
+        self.denials = Denials(clock)
         self._polls: Counter[str] = Counter()
 
     @contextmanager
@@ -116,14 +114,6 @@ class Agents:
         while len(self._blobs) > TREES_MAX:
             self._blobs.popitem(last=False)
         return self._blobs[tree]
-
-    def may_note(self, who: str) -> bool:
-        """Whether another denial of a cluster, or of a person as TENANT/NAME, may go on record now."""
-        now = self._clock.monotonic()
-        if now - self._denied_at.get(who, float("-inf")) < DENIAL_SECONDS:
-            return False
-        self._denied_at[who] = now
-        return True
 
 
 def new_token() -> tuple[str, str]:
@@ -489,13 +479,6 @@ async def fill_slot(
         msg = f"the tree {tree} was not sent"
         raise NotYet(msg, object_=slot, hint="send its files and the tree again")
     await artifacts.commit(slot, attempt=attempt, tree=tree)
-
-
-def denial(principal: Principal, error: Forbidden, *, now: int) -> Plan:
-    """What puts a refusal on record."""
-    reason = Reason(code=Code.FORBIDDEN, object=error.object, numbers={"detail": error.message})
-    action = RecordDenial(object=error.object or principal.cluster, reason=reason)
-    return Plan(actor=principal.name, now=now, actions=(action,))
 
 
 def not_its_own(what: str, *, object_: str) -> Forbidden:

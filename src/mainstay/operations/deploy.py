@@ -14,11 +14,12 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.workload import Kind, Mount, Phase, RetryPolicy, Workload, WorkloadSpec
+from mainstay.operations import caps
 from mainstay.operations.infra import require_known
 from mainstay.operations.possible import require_room
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed, workload_for
 from mainstay.operations.services import Services
-from mainstay.operations.submit import Draw, JobRequest, check, new_workload, require_within_caps
+from mainstay.operations.submit import Draw, JobRequest, check, new_workload
 from mainstay.ports import Store
 
 SERVING_PRIORITY = 75
@@ -51,7 +52,8 @@ async def deploy(
 ) -> Done:
     """Returns once the candidate is on record; it takes over when it is healthy.
 
-    Raises NotFound, NotYet while the workload has not succeeded, Invalid if it made no model, Gone if its project was removed.
+    Raises NotFound, NotYet while the workload has not succeeded, Invalid if it made no model, Gone if its project was removed,
+    Forbidden under a cap of its token.
     """
     principal.require_somewhere(Permission.DEPLOY)
     if done := await services.offload(replayed, services.store, principal, request):
@@ -155,16 +157,17 @@ def _commit(
     if not version:
         version = max((row.version for row in known), default=0) + 1
         actions.append(_registration(workload, principal, model=model, version=version, tree=tree))
+    spec = _service(endpoint_name, wish, model=model, version=version, tree=tree)
     service = new_workload(
-        _service(endpoint_name, wish, model=model, version=version, tree=tree),
+        spec,
         principal,
         project=workload.project,
         queue=workload.queue,
         priority=SERVING_PRIORITY,
         draw=draw,
+        at_most=caps.at_most(principal, spec, now=now, prices=()),
     )
     check(JobRequest(spec=service.spec, project=service.project, queue=service.queue, priority=service.priority))
-    require_within_caps(store, principal, [service.spec], now=now)
     require_room(store, [(service.spec, service.queue)], now=now)
     numbers: dict[str, int | float | str] = {"endpoint": endpoint_name, "model": model, "version": version}
     actions.append(
@@ -189,7 +192,7 @@ def _commit(
         atomic=True,
         idempotency=request.with_reply(text, principal) if request else None,
     )
-    result = store.commit(plan)
+    result = caps.commit(store, principal, plan, [spec])
     return Done(reply=text if result.reply is None else result.reply, replayed=result.reply is not None)
 
 

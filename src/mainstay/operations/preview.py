@@ -13,7 +13,7 @@ from mainstay.domain.permitted import ANYTHING, Permitted
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeNeed, named
 from mainstay.domain.workload import OPEN_MAX, STARTING, Kind, Phase, submitter_of, typical_on
-from mainstay.operations import priorities
+from mainstay.operations import caps, priorities
 from mainstay.operations.permitting import require_permitted
 from mainstay.operations.possible import never
 from mainstay.operations.principal import Principal, workload_for
@@ -47,7 +47,7 @@ def preview(
     open_max: int = OPEN_MAX,
     permitted: Permitted = ANYTHING,
 ) -> Previewed:
-    """What would happen if this job were submitted now. Raises Invalid and TooMany as submit would."""
+    """What would happen if this job were submitted now. Raises Invalid, TooMany and Forbidden as submit would."""
     principal.require(Permission.READ, job.project)
     check(job)
     require_project(store, principal.tenant, job.project)
@@ -55,6 +55,7 @@ def preview(
     require_fewer_open(store, principal.tenant, open_max)
     ((job, limited),) = with_default_limits(store, [job])
     require_possible(store, principal.tenant, [job])
+    caps.require(store, principal, job.spec, now=now)
     names = named(job.spec.volumes)
     owner = Owner(tenant=principal.tenant, project=job.project)
     volumes = VolumeNeed(owner=owner, names=names) if names else None

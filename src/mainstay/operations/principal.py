@@ -28,6 +28,8 @@ class Principal:
     """What the token allows at most."""
     token: str = ""
     """The id of the token, or of an agent its digest; empty for the administrator of the machine and for browsers of theirs."""
+    root: str = ""
+    """The token whose caps it shares and with whose runs its own are counted; empty for who came without one."""
     identity: tuple[str, str] | None = None
     """Issuer and subject of who comes with a token of an identity provider."""
     until: int = 0

@@ -108,5 +108,5 @@ class Services:
         return await self.offload(tokens.renewed, self.store, principal, now=self.clock.now())
 
     async def signed_in(self, cookie: str) -> Session | None:
-        """The session that a cookie names, with what its member may now; None if it names none."""
+        """The session that a cookie names, with what its member may now; None without a cookie. Raises Unauthenticated."""
         return await self.offload(sessions.session, self.store, cookie, now=self.clock.now())

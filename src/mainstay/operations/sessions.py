@@ -56,21 +56,18 @@ def exchange(store: Store, code: str, *, now: int) -> str:
     return cookie
 
 
-def begin(store: Store, principal: Principal, *, now: int) -> str:
-    """The value of a cookie for somebody whom an identity provider has just vouched for."""
-    cookie, made = _made(store, principal, TokenKind.SESSION, parent="", now=now)
+def begin(store: Store, principal: Principal, *, now: int, provider_session: str = "") -> str:
+    """The value of a cookie for somebody whom an identity provider has just vouched for, in that session there."""
+    cookie, made = _made(store, principal, TokenKind.SESSION, parent="", now=now, provider_session=provider_session)
     store.commit(Plan(actor=principal.name, now=now, actions=(made,), atomic=True))
     return cookie
 
 
 def session(store: Store, cookie: str, *, now: int) -> Session | None:
-    """Whom a cookie stands for; None if nobody."""
+    """Whom a cookie stands for; None without one. Raises Unauthenticated."""
     if not cookie:
         return None
-    try:
-        principal = tokens.authenticated(store, cookie, now=now, kind=TokenKind.SESSION)
-    except Unauthenticated:
-        return None
+    principal = tokens.authenticated(store, cookie, now=now, kind=TokenKind.SESSION)
     # The page is told what only the holder of the cookie could work out, and a script cannot read the cookie.
     return Session(principal=principal, form_token=hmac.digest(cookie.encode(), b"form token", "sha256").hex())
 
@@ -87,7 +84,9 @@ def cookie_name(system: str, *, secure: bool) -> str:
     return f"__Host-{name}" if secure else name
 
 
-def _made(store: Store, principal: Principal, kind: TokenKind, *, parent: str, now: int) -> tuple[str, AddToken]:
+def _made(
+    store: Store, principal: Principal, kind: TokenKind, *, parent: str, now: int, provider_session: str = ""
+) -> tuple[str, AddToken]:
     """The token, and the action that puts it on record. It may what `principal` may and ends no later than they do."""
     id_, token = tokens.new_token()
     ends = [now + SECONDS[kind] * MICROSECONDS_PER_SECOND]
@@ -103,6 +102,9 @@ def _made(store: Store, principal: Principal, kind: TokenKind, *, parent: str, n
         name=name,
         kind=kind,
         parent=parent,
+        root=principal.root,
+        issuer=principal.identity[0] if principal.identity and kind is TokenKind.SESSION else "",
+        provider_session=provider_session,
         digest=tokens.digest_of(token),
         caps=principal.caps,
         expires_at=min(ends),

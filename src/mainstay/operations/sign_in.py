@@ -34,7 +34,7 @@ _VOUCHED_SECONDS: Final = 60
 
 async def of_token(services: Services, token: str) -> Principal:
     """Who comes with a token that an issuer of ours has made. Raises Unauthenticated, Unavailable."""
-    identity = await _identities(services).of_token(token)
+    identity = await identities_of(services).of_token(token)
     now = services.clock.now()
     return await services.offload(
         tokens.known_as, services.store, identity.issuer, identity.subject, until=identity.until, now=now
@@ -43,7 +43,7 @@ async def of_token(services: Services, token: str) -> Principal:
 
 async def begin(services: Services) -> tuple[str, str]:
     """Where a browser goes, and what it carries meanwhile in a cookie that only we can read. Raises Invalid, Unavailable."""
-    begun = await _identities(services).begin(back=services.url + BACK)
+    begun = await identities_of(services).begin(back=services.url + BACK)
     carried = {"state": begun.state, "nonce": begun.nonce, "verifier": begun.verifier, "until": _until(services)}
     return begun.url, services.sealing.sealed_sign_in(json.dumps(carried).encode())
 
@@ -54,14 +54,20 @@ async def finish(services: Services, *, code: str, state: str, carried: str) -> 
     if not state or kept.get("state") != state:
         raise _elsewhere()
     begun = SignInBegun(url="", state=state, nonce=str(kept["nonce"]), verifier=str(kept["verifier"]))
-    identity = await _identities(services).finish(code, begun=begun, back=services.url + BACK)
+    identity = await identities_of(services).finish(code, begun=begun, back=services.url + BACK)
     principal = await services.offload(admitted, services.store, identity, now=services.clock.now())
-    return await services.offload(sessions.begin, services.store, principal, now=services.clock.now())
+    return await services.offload(
+        sessions.begin,
+        services.store,
+        principal,
+        now=services.clock.now(),
+        provider_session=identity.session,
+    )
 
 
 async def begin_device(services: Services) -> tuple[DeviceBegun, str]:
     """What a terminal shows, and what it comes back with: the code of the provider, sealed."""
-    begun = await _identities(services).begin_device()
+    begun = await identities_of(services).begin_device()
     carried = {"device": begun.device_code, "until": _until(services, begun.seconds)}
     return begun, services.sealing.sealed_sign_in(json.dumps(carried).encode())
 
@@ -71,7 +77,7 @@ async def finish_device(services: Services, carried: str) -> tuple[str, str]:
     kept = _opened(services, carried)
     if "device" not in kept:
         raise _elsewhere()
-    identity = await _identities(services).finish_device(str(kept["device"]))
+    identity = await identities_of(services).finish_device(str(kept["device"]))
     principal = await services.offload(admitted, services.store, identity, now=services.clock.now())
     return await services.offload(_terminal_token, services.store, principal, now=services.clock.now())
 
@@ -130,6 +136,7 @@ def _terminal_token(store: Store, principal: Principal, *, now: int) -> tuple[st
         tenant=principal.tenant,
         member=principal.name,
         name=TERMINAL,
+        issuer=principal.identity[0] if principal.identity else "",
         digest=tokens.digest_of(token),
         expires_at=now + TERMINAL_SECONDS * MICROSECONDS_PER_SECOND,
     )
@@ -140,7 +147,8 @@ def _terminal_token(store: Store, principal: Principal, *, now: int) -> tuple[st
     return id_, token
 
 
-def _identities(services: Services) -> Identities:
+def identities_of(services: Services) -> Identities:
+    """The providers. Raises Invalid without one."""
     if services.identities is None:
         msg = "this platform has no identity provider"
         raise Invalid(

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from mainstay.decide.billing import price_per_hour
 from mainstay.domain import ids
 from mainstay.domain.access import DEFAULT_PROJECT, Permission
 from mainstay.domain.artifact import safe_path
-from mainstay.domain.errors import Conflict, Forbidden, Invalid, TooMany
+from mainstay.domain.caps import AtMost
+from mainstay.domain.errors import Conflict, Invalid, TooMany
 from mainstay.domain.gpu import SHARED_SUFFIX
 from mainstay.domain.permitted import ANYTHING, Permitted
 from mainstay.domain.plan import NewWorkload, Plan, Submit
-from mainstay.domain.quantity import MICROS_PER_UNIT, Resources
+from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, PRIORITY_MAX, PriorityClass
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
 from mainstay.domain.topology import LEVELS, TopologyNeed
 from mainstay.domain.workload import OPEN_MAX, OPEN_MAX_HINT, SETS_MAX, Kind, Phase, Workload, WorkloadSpec
-from mainstay.operations import priorities, queues, secrets
+from mainstay.operations import caps, priorities, queues, secrets
 from mainstay.operations.infra import require_known, require_levels, require_one_home, require_volumes
 from mainstay.operations.permitting import require_permitted
 from mainstay.operations.possible import require_room
@@ -77,14 +77,15 @@ def submit(
 ) -> Done:
     """Accept all jobs or none. When this returns they are on disk. `open_max`: of the tenant at a time, 0: no limit.
 
-    Raises Invalid, Gone for a project that was removed, KeyReused, TooMany, Unavailable.
+    Raises Forbidden, Invalid, Gone for a project that was removed, KeyReused, TooMany, Unavailable.
     """
     for job in jobs:
         principal.require(Permission.SUBMIT, job.project)
         check(job)
     require_permitted((job.spec for job in jobs), permitted)
     jobs = [limited for limited, _ in with_default_limits(store, jobs)]
-    require_within_caps(store, principal, (job.spec for job in jobs), now=now)
+    prices = caps.prices_for(store, principal)
+    shares = [caps.at_most(principal, job.spec, now=now, prices=prices) for job in jobs]
     if any(job.project != DEFAULT_PROJECT or _asks_for_something(job) for job in jobs):
         if done := replayed(store, principal, request):
             return done
@@ -101,7 +102,10 @@ def submit(
     reason = Reason(code=Code.SUBMITTED)
     meanings = [priorities.resolved(store, job.priority) for job in jobs]
     for last in (False,) * (MINT_ATTEMPTS - 1) + (True,):
-        workloads = tuple(_new_workload(job, principal, draw, meant) for job, meant in zip(jobs, meanings, strict=True))
+        workloads = tuple(
+            _new_workload(job, principal, draw, meant, share)
+            for job, meant, share in zip(jobs, meanings, shares, strict=True)
+        )
         text = reply([as_pending(workload, now=now) for workload in workloads])
         plan = Plan(
             actor=principal.name,
@@ -111,58 +115,13 @@ def submit(
             idempotency=request.with_reply(text, principal) if request else None,
         )
         try:
-            result = store.commit(plan)
+            result = caps.commit(store, principal, plan, [job.spec for job in jobs])
         except Conflict:
             if last:
                 raise
             continue
         return Done(reply=text if result.reply is None else result.reply, replayed=result.reply is not None)
     raise AssertionError
-
-
-def require_within_caps(store: Store, principal: Principal, specs: Iterable[WorkloadSpec], *, now: int) -> None:
-    """Raises Forbidden for a run that asks for more than its token allows for one, in whichever choice and size."""
-    for spec in specs:
-        _require_gpus(principal, spec)
-        _require_cost(store, principal, spec, now=now)
-
-
-def _require_gpus(principal: Principal, spec: WorkloadSpec) -> None:
-    most = principal.caps.gpus
-    asked = max(sum(nodes * each.gpus for nodes, each in pods) for pods in _at_most(spec))
-    if most is not None and asked > most:
-        msg = f"this token allows {most} GPUs a run, and {spec.name} asks for {asked}"
-        raise Forbidden(msg, object_=spec.name, hint="ask for fewer, or use a token that allows more")
-
-
-def _require_cost(store: Store, principal: Principal, spec: WorkloadSpec, *, now: int) -> None:
-    most = principal.caps.spend_micros
-    if most is None:
-        return
-    if not spec.max_duration_seconds:
-        msg = f"this token allows runs that cost {most / MICROS_PER_UNIT:g} at most, and {spec.name} has no end"
-        raise Forbidden(msg, object_=spec.name, hint="set max_duration, or use a token without such a limit")
-    prices = store.prices()
-    hourly = max(
-        sum(nodes * price_per_hour(each, now, prices).micros for nodes, each in pods) for pods in _at_most(spec)
-    )
-    cost = -(-hourly * spec.max_duration_seconds // 3_600)
-    if cost > most:
-        may, costs = most / MICROS_PER_UNIT, cost / MICROS_PER_UNIT
-        msg = (
-            f"this token allows runs that cost {may:g} at most, and {spec.name} may cost {costs:.2f} at its time limit"
-        )
-        raise Forbidden(
-            msg, object_=spec.name, hint="a shorter max_duration, or less of what is dear; see: mainstay plan"
-        )
-
-
-def _at_most(spec: WorkloadSpec) -> Iterator[tuple[tuple[int, Resources], ...]]:
-    """Each way in which it may run, in its largest size: so many pods, and what each of them holds."""
-    if spec.sets:
-        yield tuple((one.nodes, one.resources) for one in spec.sets)
-    for choice in spec.choices:
-        yield ((max(spec.nodes, spec.nodes_max), choice),)
 
 
 def new_workload(
@@ -174,6 +133,7 @@ def new_workload(
     priority: int,
     draw: Draw,
     preemptible: bool = True,
+    at_most: AtMost | None = None,
 ) -> NewWorkload:
     """A workload with a freshly minted id, `NAME-xxxxxxxx`."""
     letters = "".join(draw(ids.ALPHABET) for _ in range(ID_LETTERS))
@@ -184,8 +144,10 @@ def new_workload(
         queue=queue,
         submitted_by=principal.name,
         priority=priority,
-        spec=spec,
+        spec=caps.limited(principal, spec),
         preemptible=preemptible,
+        token=principal.root,
+        at_most=at_most,
     )
 
 
@@ -207,6 +169,7 @@ def as_pending(new: NewWorkload, *, now: int) -> Workload:
         user_failures=0,
         stop_requested=False,
         preemptible=new.preemptible,
+        token=new.token,
         submitted_at=now,
         not_before=0,
         started_at=0,
@@ -303,7 +266,9 @@ def _asks_for_something(job: JobRequest) -> bool:
     return bool(elsewhere or _shares(spec))
 
 
-def _new_workload(job: JobRequest, principal: Principal, draw: Draw, meant: PriorityClass) -> NewWorkload:
+def _new_workload(
+    job: JobRequest, principal: Principal, draw: Draw, meant: PriorityClass, share: AtMost | None
+) -> NewWorkload:
     return new_workload(
         job.spec,
         principal,
@@ -312,6 +277,7 @@ def _new_workload(job: JobRequest, principal: Principal, draw: Draw, meant: Prio
         priority=meant.priority,
         draw=draw,
         preemptible=meant.preemptible,
+        at_most=share,
     )
 
 

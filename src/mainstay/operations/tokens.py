@@ -13,7 +13,7 @@ import hmac
 import re
 import secrets
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -31,9 +31,10 @@ from mainstay.domain.access import (
     TokenKind,
     TokenRecord,
 )
-from mainstay.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
+from mainstay.domain.caps import NOTHING_USED, CapUse
+from mainstay.domain.errors import Conflict, Ended, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
 from mainstay.domain.plan import AddToken, Plan, RevokeToken, UseToken
-from mainstay.domain.quantity import MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND
+from mainstay.domain.quantity import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND, counted, decimal
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations import projects
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed
@@ -97,7 +98,7 @@ def authenticated(store: Store, token: str, *, now: int, kind: TokenKind = Token
     true = authority is not None and hmac.compare_digest(authority.digest, digest_of(token))
     if authority is None or not true or authority.token.kind is not kind:
         msg = "this token is not valid"
-        raise Unauthenticated(msg, hint=REPLACE_HINT)
+        raise Unauthenticated(msg, object_=found[1], hint=REPLACE_HINT)
     principal = _principal(authority, now=now)
     if now - authority.token.used_at > USED_EVERY_MICROSECONDS:
         reason = Reason(code=Code.TOKEN_MADE, object=found[1])
@@ -121,28 +122,30 @@ def renewed(store: Store, principal: Principal, *, now: int) -> Principal:
 
 def _principal(authority: Authority, *, now: int) -> Principal:
     token, standing = authority.token, authority.standing
+    tenant, member = token.tenant, token.member
     if token.revoked_at:
         msg = f"this token was revoked: {token.id}"
-        raise Unauthenticated(msg, object_=token.id, hint=REPLACE_HINT)
+        raise Ended(msg, tenant=tenant, member=member, object_=token.id, hint=REPLACE_HINT)
     if now >= token.expires_at:
         msg = f"this token has expired: {token.id}"
-        raise Unauthenticated(msg, object_=token.id, hint=REPLACE_HINT)
+        raise Ended(msg, tenant=tenant, member=member, object_=token.id, hint=REPLACE_HINT)
     if standing is None:
         msg = f"{token.member} is no member any more"
-        raise Unauthenticated(msg, object_=token.member, hint="ask an administrator of the tenant")
-    return replace(_standing(standing), caps=token.caps, token=token.id)
+        raise Ended(msg, tenant=tenant, member=member, object_=member, hint="ask an administrator of the tenant")
+    root = token.root or (token.id if token.kind is TokenKind.TOKEN else "")
+    return replace(_standing(standing), caps=token.caps, token=token.id, root=root)
 
 
 def known_as(store: Store, issuer: str, subject: str, *, until: int, now: int) -> Principal:
     """Somebody whom an identity provider vouches for until then: as the member that they are here. Raises Unauthenticated."""
     standing = store.standing(issuer=issuer, subject=subject)
-    if now >= until:
-        msg = "this token has expired"
-        raise Unauthenticated(msg, hint=REPLACE_HINT)
     if standing is None:
         msg = f"nobody here is {subject!r} of {issuer}"
         hint = f"ask an administrator of a tenant: mainstay member add NAME --role ROLE --issuer {issuer} --subject {subject}"
         raise Unauthenticated(msg, object_=subject, hint=hint)
+    if now >= until:
+        msg, member = "this token has expired", standing.member
+        raise Ended(msg, tenant=member.tenant, member=member.name, hint=REPLACE_HINT)
     return replace(_standing(standing), identity=(issuer, subject), until=until)
 
 
@@ -240,7 +243,7 @@ def _check_wish(store: Store, principal: Principal, wish: TokenWish) -> None:
         )
     if wish.caps.gpus is not None and wish.caps.gpus < 0:
         msg = f"gpus: {wish.caps.gpus} is not allowed"
-        raise Invalid(msg, object_="gpus", hint="0 or more, of one run")
+        raise Invalid(msg, object_="gpus", hint="0 or more, of all its open runs together")
     known = projects.names(store, principal.tenant) if wish.caps.projects else frozenset()
     for project in sorted(wish.caps.projects or ()):
         if project not in known:
@@ -268,9 +271,9 @@ def words_of(caps: Caps) -> str:
     if caps.projects is not None:
         words.append("in " + (", ".join(sorted(caps.projects)) or "no project"))
     if caps.gpus is not None:
-        words.append(f"at most {caps.gpus} GPUs a run")
+        words.append(f"at most {counted(caps.gpus, 'GPU')} at a time")
     if caps.spend_micros is not None:
-        words.append(f"at most {caps.spend_micros / MICROS_PER_UNIT:g} a run")
+        words.append(f"at most {decimal(caps.spend_micros)} spent")
     return "; ".join(words) or "all that its member may"
 
 
@@ -279,6 +282,23 @@ def tokens(store: Store, principal: Principal) -> tuple[TokenRecord, ...]:
     principal.require_somewhere(Permission.READ)
     everybody = principal.may(Permission.MEMBERS)
     return store.tokens(tenant=principal.tenant, member="" if everybody else principal.name)
+
+
+def with_use(store: Store, principal: Principal) -> tuple[tuple[TokenRecord, CapUse | None], ...]:
+    """The same, each with what its runs take of its caps; None where it has no caps of runs."""
+    return _with_use(store, tokens(store, principal))
+
+
+def one_with_use(store: Store, principal: Principal, token_id: str) -> tuple[TokenRecord, CapUse | None]:
+    """One of these. Raises NotFound, also for one of somebody else."""
+    (found,) = _with_use(store, [_record(store, principal, token_id)])
+    return found
+
+
+def _with_use(store: Store, found: Sequence[TokenRecord]) -> tuple[tuple[TokenRecord, CapUse | None], ...]:
+    capped = {token.id: token.root or token.id for token in found if token.caps.of_runs}
+    used = store.cap_uses(set(capped.values())) if capped else {}
+    return tuple((one, used.get(capped[one.id], NOTHING_USED) if one.id in capped else None) for one in found)
 
 
 def revoke(store: Store, principal: Principal, token_id: str, *, now: int, request: RequestKey | None) -> Done:

@@ -493,6 +493,10 @@ class AsyncClient:
         """Your own tokens, or, for who may administer members, those of all. None of them is shown."""
         return await self._run(calls_access.tokens())
 
+    async def token(self, token_id: str) -> TokenView:
+        """One of these tokens, with what its runs have used of its caps."""
+        return await self._run(calls_access.token(token_id))
+
     async def create_token(self, wish: TokenRequest) -> NewTokenView:
         """Make a token for yourself or, if you administer members, for another. It is shown here and never again."""
         return await self._run(calls_access.create_token(wish))

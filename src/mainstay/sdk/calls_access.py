@@ -144,6 +144,11 @@ def tokens() -> Flow[list[TokenView]]:
     return (yield from pages("/v1/tokens", Page[TokenView], {}))
 
 
+def token(token_id: str) -> Flow[TokenView]:
+    """One of these."""
+    return (yield Request(method="GET", path=f"/v1/tokens/{segment(token_id)}")).read(TokenView)
+
+
 def create_token(wish: TokenRequest) -> Flow[NewTokenView]:
     """A token, shown once."""
     return (yield write("POST", "/v1/tokens", json=wish.model_dump_json())).read(NewTokenView)

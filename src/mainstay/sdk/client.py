@@ -494,6 +494,10 @@ class Client:
         """Your own tokens, or, for who may administer members, those of all. None of them is shown."""
         return self._run(calls_access.tokens())
 
+    def token(self, token_id: str) -> TokenView:
+        """One of these tokens, with what its runs have used of its caps."""
+        return self._run(calls_access.token(token_id))
+
     def create_token(self, wish: TokenRequest) -> NewTokenView:
         """Make a token for yourself or, if you administer members, for another. It is shown here and never again."""
         return self._run(calls_access.create_token(wish))

@@ -52,7 +52,11 @@ class Settings:
     allow_image: tuple[str, ...] = ()
     """Registries and repositories of which jobs may name images; empty: any."""
     pin_images: bool = False
-    """Tags become digests when a job is submitted."""
+    """Tags become digests when a job is submitted, and what an image brings along is looked at."""
+    image_key: tuple[str, ...] = ()
+    """Files of public keys, each as FILE or REPOSITORY=FILE: images there must be signed by one of them."""
+    registry_credentials: Path | None = None
+    """Who we are at registries, in the form of Docker's config.json; None: nobody."""
     allow_toleration: tuple[str, ...] = ()
     """Keys of taints that jobs may tolerate; empty: any that is not the system's."""
     rate_max: int = 0

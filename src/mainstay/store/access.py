@@ -58,6 +58,16 @@ def tokens(connection: sa.Connection, tenant: str, member: str) -> tuple[TokenRe
     return tuple(codec_access.token_of(cast("TokenRow", row)) for row in rows)
 
 
+def tokens_of_session(connection: sa.Connection, issuer: str, session: str) -> tuple[TokenRecord, ...]:
+    """Of whichever member, the oldest first."""
+    table = tables.tokens
+    query = sa.select(table).where(
+        table.c.provider_session == codec.storable(session), table.c.issuer == codec.storable(issuer)
+    )
+    rows = queries.fetch(connection, query.order_by(table.c.created_at, table.c.id))
+    return tuple(codec_access.token_of(cast("TokenRow", row)) for row in rows)
+
+
 def group_roles(connection: sa.Connection, tenant: str) -> tuple[GroupRole, ...]:
     """Of one tenant, by group and project."""
     rows = queries.fetch(connection, _group_roles(tenant))

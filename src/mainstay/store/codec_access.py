@@ -92,7 +92,10 @@ def token_of(row: TokenRow) -> TokenRecord:
         name=row["name"],
         kind=TokenKind(row["kind"]),
         parent=row["parent"],
-        caps=_caps_of(row["caps"]),
+        root=row["root"],
+        issuer=row["issuer"],
+        provider_session=row["provider_session"],
+        caps=caps_of(row["caps"]),
         created_at=row["created_at"],
         created_by=row["created_by"],
         expires_at=row["expires_at"],
@@ -110,8 +113,12 @@ def token_row(token: NewToken, *, created_at: int, created_by: str) -> TokenRow:
         name=codec.storable(token.name),
         kind=token.kind.value,
         parent=token.parent,
+        root=token.root,
+        issuer=codec.storable(token.issuer),
+        provider_session=codec.storable(token.provider_session),
         digest=token.digest,
         caps=_caps_text(token.caps),
+        spent_micros=0,
         created_at=created_at,
         created_by=created_by,
         expires_at=token.expires_at,
@@ -140,7 +147,8 @@ def _caps_text(caps: Caps) -> str:
     return json.dumps({name: value for name, value in said.items() if value is not None}, sort_keys=True)
 
 
-def _caps_of(text: str) -> Caps:
+def caps_of(text: str) -> Caps:
+    """Inverse of what `token_row` writes."""
     said = json.loads(text)
     return Caps(
         permissions=permissions_of(said["permissions"]) if "permissions" in said else None,

@@ -22,7 +22,7 @@ from typing import cast
 import sqlalchemy as sa
 
 from mainstay.domain.access import GONE_HINT
-from mainstay.domain.errors import Conflict, Fenced, Gone, KeyReused, MainstayError, TooMany
+from mainstay.domain.errors import Conflict, Fenced, Forbidden, Gone, KeyReused, MainstayError, TooMany
 from mainstay.domain.fleet import lease_of
 from mainstay.domain.plan import (
     Action,
@@ -58,7 +58,7 @@ class NothingToWrite(Exception):
 
 
 def commit_in(connection: sa.Connection, plan: Plan) -> CommitResult:
-    """The body of the write transaction. Raises NothingToWrite, Conflict, TooMany, Gone, Fenced, KeyReused: all of
+    """The body of the write transaction. Raises NothingToWrite, Conflict, TooMany, Forbidden, Gone, Fenced, KeyReused: all of
     them roll back.
     """
     head = locked_head(connection)
@@ -136,6 +136,8 @@ def _refusal(reason: Reason) -> MainstayError:
             return TooMany(reason.sentence, object_=reason.object, numbers=reason.numbers, hint=OPEN_MAX_HINT)
         case Code.TENANT_GONE | Code.PROJECT_GONE:
             return Gone(reason.sentence, object_=reason.object, numbers=reason.numbers, hint=GONE_HINT)
+        case Code.GPU_CAP_REACHED | Code.SPEND_CAP_REACHED:
+            return Forbidden(reason.sentence, object_=reason.object, numbers=reason.numbers)
         case _:
             return Conflict(reason.sentence, object_=reason.object, numbers=reason.numbers)
 

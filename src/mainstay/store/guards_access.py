@@ -1,4 +1,6 @@
-"""What must hold whoever may what: nobody gives more than they have, and somebody administers the platform."""
+"""What must hold whoever may what: nobody gives more than they have, no token takes more than its caps, and somebody
+administers the platform.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ from mainstay.domain.access import (
     project_gone,
     tenant_gone,
 )
+from mainstay.domain.caps import over
 from mainstay.domain.fleet import Stay
-from mainstay.domain.plan import SetGroupRole, SetMember
+from mainstay.domain.plan import NewWorkload, SetGroupRole, SetMember
 from mainstay.domain.quantity import counted
 from mainstay.domain.reason import Code, Reason
 from mainstay.store import codec, codec_access, codec_fleet
@@ -97,6 +100,18 @@ def _in_use(code: Code, name: str, found: Sequence[Living]) -> Reason | None:
         words.append(f"{counted(one.count, one.kind)} ({', '.join(one.names)}{more})")
     numbers: dict[str, int | float | str] = {"detail": ", ".join(words), **{one.kind: one.count for one in found}}
     return Reason(code=code, object=name, numbers=numbers)
+
+
+def token_may_take(world: World, new: NewWorkload) -> Reason | None:
+    """With it, and with what is submitted before it in its plan, the runs of its token stay within the caps. The only line: who
+    submits has not seen what others submit with the same token.
+    """
+    if new.at_most is None:
+        return None
+    if new.token not in world.caps:
+        return Reason(code=Code.NO_SUCH_TOKEN, object=new.token)
+    caps, used = world.caps[new.token]
+    return over(new.token, caps, used, world.asked[new.token] + new.at_most)
 
 
 def nobody_has_role(world: World, tenant: str, name: str) -> Reason | None:

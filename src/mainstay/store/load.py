@@ -86,12 +86,13 @@ from mainstay.domain.plan import (
     Submit,
     SwitchEndpoint,
     UncordonNode,
+    UseCredentials,
     UseToken,
 )
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.workload import Kind, Phase
-from mainstay.store import belongings, codec, history, queries, tables, webhooks
+from mainstay.store import belongings, caps, codec, history, queries, tables, webhooks
 from mainstay.store.access import load_people
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import (
@@ -121,6 +122,7 @@ def load(connection: sa.Connection, world: World, actions: Collection[Action]) -
         needs.of(known(action))
     _load_endpoints(connection, world, needs)
     _load_allocations(connection, world, needs)
+    caps.load(connection, world, needs)
     _load_nodes(connection, world, needs)
     _load_clusters(connection, world, needs)
     _load_workloads(connection, world, needs)
@@ -191,6 +193,12 @@ class Needs:
     tokens: set[str] = field(default_factory=set)
     tokens_of: set[OfTenant] = field(default_factory=set)
     """Members of which every token is read."""
+    caps_of: set[str] = field(default_factory=set)
+    """Tokens with caps with which something is submitted."""
+    cap_uses_of: set[int] = field(default_factory=set)
+    """Workloads that end."""
+    costs: set[int] = field(default_factory=set)
+    """Allocations whose usage is recorded, or that are closed."""
     identities: list[Identity] = field(default_factory=list)
     """Whoever is known by one of these, of whatever tenant."""
     volumes_of: set[str] = field(default_factory=set)
@@ -233,6 +241,7 @@ class Needs:
         match action:
             case Submit(workload=new, open_max=most):
                 self.workload_ids.add(new.id)
+                self.caps_of.update([new.token] if new.at_most else [])
                 if new.spec.compares_gpus and new.spec.kind is Kind.JOB:
                     self.run_times_on.add((new.tenant, new.project, new.spec.name))
                 if most:
@@ -267,6 +276,8 @@ class Needs:
             case Advance(workload_key=key, phase=phase):
                 if phase is Phase.QUEUED:
                     self.run_times_of.add(int(key))
+                elif phase.final:
+                    self.cap_uses_of.add(int(key))
                 self.workloads.add(int(key))
                 self.pods_of.add(int(key))
             case StopPod(allocation_key=key) | EnterPod(allocation_key=key) | HandSecrets(allocation_key=key):
@@ -274,10 +285,13 @@ class Needs:
             case ObservePod(allocation_key=key) | ClosePod(allocation_key=key):
                 self.conclusions.add(int(key))
                 self.clusters = True
-                if isinstance(action, ObservePod) and action.state.seen is Seen.ENDED:
+                if isinstance(action, ClosePod):
+                    self.costs.add(int(key))
+                elif action.state.seen is Seen.ENDED:
                     self.ends.add(int(key))
             case RecordUsage(usage=usage):
                 self.allocations.add(int(usage.allocation_key))
+                self.costs.add(int(usage.allocation_key))
             case ObserveNodes(cluster=cluster):
                 self.nodes_of.add(cluster)
                 self.clusters = True
@@ -299,7 +313,7 @@ class Needs:
                 owner = volume.owner
                 self.volumes_of.add(cluster)
                 self.volumes.add((cluster, owner.tenant, owner.project, volume.name))
-            case DrainCluster() | ResumeCluster() | ObserveCluster():
+            case DrainCluster() | ResumeCluster() | ObserveCluster() | UseCredentials():
                 self.clusters = True
             case IdentifyCluster():
                 self.clusters = self.tenants = True
@@ -363,6 +377,7 @@ class Needs:
             case Deploy(tenant=tenant, endpoint=name, workload=new):
                 self.endpoints.add((tenant, name))
                 self.workload_ids.add(new.id)
+                self.caps_of.update([new.token] if new.at_most else [])
             case RedeployEndpoint(tenant=tenant, endpoint=name, workload=copy):
                 self.endpoints.add((tenant, name))
                 self.copied.add((tenant, name))

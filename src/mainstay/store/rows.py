@@ -73,6 +73,8 @@ class WorkloadRow(TypedDict):
     backoff_seconds: int
     backoff_seconds_max: int
     retry_always: int
+    attempts_max: int
+    token: str
     cluster: str
     restriction: str
     topology: str
@@ -391,13 +393,26 @@ class TokenRow(TypedDict):
     name: str
     kind: str
     parent: str
+    root: str
+    issuer: str
+    provider_session: str
     digest: str
     caps: str
+    spent_micros: int
     created_at: int
     created_by: str
     expires_at: int
     revoked_at: int
     used_at: int
+
+
+class CapUseRow(TypedDict):
+    """A row of `cap_uses`."""
+
+    workload_key: int
+    token: str
+    gpus: int
+    cost_micros: int
 
 
 class SecretRow(TypedDict):

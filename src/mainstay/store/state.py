@@ -64,7 +64,7 @@ WORKLOAD = (
         "stop_grace_seconds",
         "checkpoint_seconds",
     ),
-    *("infrastructure_failures", "user_failures", "infrastructure_max", "user_max"),
+    *("infrastructure_failures", "user_failures", "infrastructure_max", "user_max", "attempts_max"),
     *("backoff_seconds", "backoff_seconds_max", "retry_always"),
 )
 NUMBERED = ("image", "gpu_model", "cluster", "restriction", "queue", "topology", "volumes")

@@ -13,6 +13,7 @@ from mainstay.domain.access import Authority, GroupRole, MemberRecord, OwnRole, 
 from mainstay.domain.allocation import Allocation, Progress, Wanted
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, Node
+from mainstay.domain.caps import CapUse
 from mainstay.domain.errors import StateUnusable
 from mainstay.domain.flavor import NodeFlavorRecord
 from mainstay.domain.fleet import ClusterRecord
@@ -28,7 +29,7 @@ from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.webhook import Delivery, WebhookRecord
 from mainstay.domain.workload import Workload
 from mainstay.ports import ALL_EVENTS, EventFilter, Held, LineRecord, WantedChanges, WorkloadFilter
-from mainstay.store import access, bills, history, queries, sealed, wanted, webhooks
+from mainstay.store import access, bills, caps, history, queries, sealed, wanted, webhooks
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
@@ -232,6 +233,19 @@ class SqlStore:
     def tokens(self, *, tenant: str, member: str = "") -> tuple[TokenRecord, ...]:
         """The oldest first."""
         return self._database.read(lambda connection: access.tokens(connection, tenant, member))
+
+    def cap_uses(self, ids: Collection[str]) -> Mapping[str, CapUse]:
+        """In one read."""
+        found = self._database.read(lambda connection: caps.of_tokens(connection, ids))
+        return {id_: used for id_, (_, used) in found.items()}
+
+    def capped_runs(self, token: str, *, limit: int) -> tuple[str, ...]:
+        """The newest first."""
+        return self._database.read(lambda connection: caps.runs(connection, token, limit=limit))
+
+    def tokens_of_session(self, *, issuer: str, session: str) -> tuple[TokenRecord, ...]:
+        """Of whichever member, the oldest first."""
+        return self._database.read(lambda connection: access.tokens_of_session(connection, issuer, session))
 
     def group_roles(self, *, tenant: str) -> tuple[GroupRole, ...]:
         """By group and project."""

@@ -123,6 +123,8 @@ workloads = _table(
     _whole("backoff_seconds"),
     _whole("backoff_seconds_max"),
     _whole("retry_always"),
+    _whole("attempts_max"),
+    _text("token"),
     _text("cluster"),
     _text("restriction"),
     _text("topology"),
@@ -508,8 +510,12 @@ tokens = _table(
     _text("name"),
     _text("kind"),
     _text("parent"),
+    _text("root"),
+    _text("issuer"),
+    _text("provider_session"),
     _text("digest"),
     _text("caps"),
+    _whole("spent_micros"),
     _whole("created_at"),
     _text("created_by"),
     _whole("expires_at"),
@@ -517,9 +523,23 @@ tokens = _table(
     _whole("used_at"),
     sa.Index("tokens_of_member", "tenant", "member"),
     sa.Index("tokens_by_parent", "parent"),
+    sa.Index("tokens_by_provider_session", "provider_session"),
 )
-"""`digest`: SHA-256 of the whole token, in hex. `parent`: the token that it ends with, empty for none.
-`caps`: JSON. Times of 0: not yet."""
+"""`digest`: SHA-256 of the whole token, in hex. `parent`: the token that it ends with, empty for none. `root`: the token whose
+caps it shares, empty where it has its own. `issuer`, `provider_session`: the identity provider, and its session, of a sign-in
+there; empty for none. `caps`: JSON. `spent_micros`: what its runs have cost, if it has caps. Times of 0: not yet."""
+
+cap_uses = _table(
+    "cap_uses",
+    _whole("workload_key", key=True),
+    _text("token"),
+    _whole("gpus"),
+    _whole("cost_micros"),
+    sa.ForeignKeyConstraint(["workload_key"], ["workloads.key"], name="cap_use_of_workload"),
+    sa.Index("cap_uses_by_token", "token"),
+)
+"""What each run of a token with caps may hold, and may cost yet. A row goes once its run is over and all its usage is recorded,
+so that there are no more than open runs."""
 
 priority_classes = _table(
     "priority_classes",

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from mainstay import chain
+from mainstay.domain.access import Caps
 from mainstay.domain.affinity import Traits
+from mainstay.domain.caps import AtMost, CapUse
 from mainstay.domain.fleet import Stay
 from mainstay.domain.history import NO_HISTORY
 from mainstay.domain.plan import EventKind, Plan
@@ -27,6 +29,7 @@ from mainstay.store import codec, codec_fleet
 from mainstay.store.rows import (
     AllocationRow,
     AuditTableRow,
+    CapUseRow,
     ChargeRow,
     ClusterRow,
     DeliveryRow,
@@ -117,6 +120,12 @@ class World:
         self.group_roles: dict[tuple[str, str, str], GroupRoleRow] = {}
         """Tenant, group, project."""
         self.tokens: dict[str, TokenRow] = {}
+        self.caps: Mapping[str, tuple[Caps, CapUse]] = {}
+        """Of tokens with caps with which the plan submits something: these, and what was used of them before it."""
+        self.asked: defaultdict[str, AtMost] = defaultdict(AtMost)
+        """Token -> what the plan has taken of its caps so far."""
+        self.cap_uses: dict[int, CapUseRow] = {}
+        """By key of the run; known of those of which the plan records usage, or which may end."""
         self.webhooks: dict[tuple[str, str], WebhookRow] = {}
         self.deliveries: dict[tuple[str, str, int], DeliveryRow] = {}
         self.volumes: dict[VolumeKey, VolumeRow] = {}
@@ -344,6 +353,20 @@ class World:
         """A new row, or another one in its place."""
         self.tokens[row["id"]] = self.changes.tokens[row["id"]] = row
 
+    def add_cap_use(self, row: CapUseRow) -> None:
+        """A new row."""
+        self.cap_uses[row["workload_key"]] = row
+        self.changes.new_cap_uses.append(row)
+
+    def put_cap_use(self, row: CapUseRow) -> None:
+        """Another one in its place."""
+        self.cap_uses[row["workload_key"]] = self.changes.cap_uses[row["workload_key"]] = row
+
+    def drop_cap_use(self, workload_key: int) -> None:
+        """The row goes."""
+        del self.cap_uses[workload_key]
+        self.changes.cap_uses[workload_key] = None
+
     def put_webhook(self, row: WebhookRow) -> None:
         """A new row, or another one in its place."""
         key = row["tenant"], row["name"]
@@ -539,6 +562,8 @@ class Changes:
         self.members: dict[OfTenant, MemberRow | None] = {}
         self.group_roles: dict[tuple[str, str, str], GroupRoleRow | None] = {}
         self.tokens: dict[str, TokenRow | None] = {}
+        self.new_cap_uses: list[CapUseRow] = []
+        self.cap_uses: dict[int, CapUseRow | None] = {}
         self.webhooks: dict[tuple[str, str], WebhookRow | None] = {}
         self.new_deliveries: list[DeliveryRow] = []
         self.deliveries: dict[tuple[str, str, int], DeliveryRow] = {}

@@ -40,6 +40,8 @@ def write(connection: sa.Connection, world: World) -> None:
     _write_whole(connection, tables.members, changes.members)
     _write_whole(connection, tables.group_roles, changes.group_roles)
     _write_whole(connection, tables.tokens, changes.tokens)
+    _insert(connection, tables.cap_uses, changes.new_cap_uses)
+    _write_whole(connection, tables.cap_uses, changes.cap_uses)
     _write_whole(connection, tables.secrets, changes.secrets)
     _write_whole(connection, tables.volumes, changes.volumes)
     _write_whole(connection, tables.queues, changes.queues)

@@ -14,10 +14,11 @@ from starlette.routing import Route
 
 from mainstay import __version__
 from mainstay.domain.access import Permission
-from mainstay.domain.errors import MainstayError
+from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Session
 from mainstay.operations.sign_in import BACK
+from mainstay.operations.sign_out import TOLD
 from mainstay.web.sign_in import Doorkeeper
 from mainstay.web.static import Assets, load_assets
 
@@ -67,6 +68,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
         Route(PROVIDER, pages.answered(door.to_provider), methods=["GET"]),
         Route(BACK, pages.answered(door.from_provider), methods=["GET"]),
         Route("/sign-out", door.sign_out, methods=["POST"]),
+        Route(TOLD, door.signed_out_elsewhere, methods=["POST"]),
         Route("/static/{digest}/{name}", assets.serve, methods=["GET"]),
         Route("/endpoints/{name}", _to_endpoint, methods=["GET"]),
         *(Route(page.path, pages.handler(page), methods=["GET"], name=page.name) for page in PAGES),
@@ -116,6 +118,8 @@ class Pages:
             try:
                 return await handler(request)
             except MainstayError as error:
+                if isinstance(error, Unauthenticated | Forbidden):
+                    await self._door.note_unknown(request, error)
                 return self._sign_in(refused=error.message, hint=error.hint)
 
         return answer

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import hmac
 from typing import Final
+from urllib.parse import parse_qs
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from mainstay.domain.errors import Forbidden, Invalid, Unauthenticated
-from mainstay.operations import sessions, sign_in
+from mainstay.domain.errors import Forbidden, Invalid, MainstayError, Unauthenticated
+from mainstay.operations import sessions, sign_in, sign_out
+from mainstay.operations.denials import note_unknown
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import FORM_HEADER, SESSION_SECONDS, Session, cookie_name
 
 CODE_BYTES_MAX: Final = 200
+LOGOUT_BYTES_MAX: Final = 32 * 1024
+"""Of a form with a token, which has half as many characters at most."""
+FIELDS_MAX: Final = 10
+_NOT_KEPT: Final = {"Cache-Control": "no-store"}
 
 
 class Doorkeeper:
@@ -30,7 +36,10 @@ class Doorkeeper:
 
     async def session(self, request: Request) -> Session | None:
         """None without a cookie that is valid."""
-        return await self._services.signed_in(request.cookies.get(self._cookie, ""))
+        try:
+            return await self._services.signed_in(request.cookies.get(self._cookie, ""))
+        except Unauthenticated:
+            return None
 
     async def sign_in(self, request: Request) -> Response:
         """Take the code of a link as the body and answer with a cookie. Raises Unauthenticated for a used code."""
@@ -78,17 +87,41 @@ class Doorkeeper:
         return response
 
     async def sign_out(self, request: Request) -> Response:
-        """End the session and take the cookie away; without a session there is nothing to do."""
+        """End the session and take the cookie away, and say where to go on: to the provider that began the session, if one did.
+
+        Without a session there is nothing to do.
+        """
         self._require_own_page(request)
-        session = await self.session(request)
+        session, way = await self.session(request), sign_out.DONE
         if session is not None:
             given = request.headers.get(FORM_HEADER, "").encode("utf-8", "surrogatepass")
             if not hmac.compare_digest(given, session.form_token.encode()):
                 raise _foreign()
             await self._end(request)
-        response = Response(status_code=204)
+            way = await sign_out.way_out(self._services, session.principal)
+        response = JSONResponse({"go_to": way})
         response.delete_cookie(self._cookie, path="/", secure=self._secure, httponly=True, samesite="strict")
         return response
+
+    async def signed_out_elsewhere(self, request: Request) -> Response:
+        """The provider tells us that somebody has signed out there. Refusals are as it expects them.
+
+        Source: OpenID Connect Back-Channel Logout 1.0, 2.5 to 2.8.
+        """
+        try:
+            await sign_out.told(self._services, await _logout_token(request))
+        except (Invalid, Unauthenticated) as error:
+            if isinstance(error, Unauthenticated):
+                await self.note_unknown(request, error)
+            body = {"error": "invalid_request", "error_description": error.message}
+            return JSONResponse(body, status_code=400, headers=_NOT_KEPT)
+        return Response(status_code=200, headers=_NOT_KEPT)
+
+    async def note_unknown(self, request: Request, error: MainstayError) -> None:
+        """Who comes back from the provider and is not let in is in the audit."""
+        address = request.client.host if request.client else ""
+        asked = f"{request.method} {request.url.path}"
+        await note_unknown(self._services, error, asked=asked, address=address)
 
     def _give(self, response: Response, cookie: str) -> None:
         response.set_cookie(
@@ -120,6 +153,23 @@ async def _code(request: Request) -> str:
         msg = "this is not a code to sign in with"
         raise Invalid(msg, hint="open the whole link that mainstay login --page printed")
     return body.decode()
+
+
+async def _logout_token(request: Request) -> str:
+    """Raises Invalid for a body that is not a form with one."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await request.body()
+    if kind != "application/x-www-form-urlencoded" or not body.isascii() or len(body) > LOGOUT_BYTES_MAX:
+        msg = "this is not a form"
+        raise Invalid(msg, hint="send logout_token as application/x-www-form-urlencoded")
+    try:
+        given = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX).get("logout_token", [])
+    except ValueError:
+        given = []
+    if len(given) != 1:
+        msg = "there must be one logout_token"
+        raise Invalid(msg, hint="send it once")
+    return given[0]
 
 
 def _words(text: str) -> str:

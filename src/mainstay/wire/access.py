@@ -181,9 +181,20 @@ class TokenRequest(Request):
     projects: Annotated[list[str], Field(max_length=100)] | None = None
     """None: in all."""
     spend: Annotated[float, Field(ge=0, le=1_000_000_000)] | None = None
-    """One run costs so much at most, at its time limit, in the currency of the prices; None: no limit."""
+    """All its runs together cost so much at most, in the currency of the prices; None: no limit."""
     gpus: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    """One run asks for so many at most; None: no limit."""
+    """All its open runs together ask for so many at most; None: no limit."""
+
+
+class CapUseView(View):
+    """What the runs of a token take of its caps. Amounts of money are exact decimals in the currency of the prices."""
+
+    gpus: int
+    """So many those that are open may hold."""
+    spent: str
+    """So much all of them have cost, by the ledger."""
+    reserved: str
+    """So much those that are open may cost yet."""
 
 
 class TokenView(View):
@@ -198,6 +209,8 @@ class TokenView(View):
     projects: list[str] | None = None
     gpus: int | None = None
     spend: float | None = None
+    used: CapUseView | None = None
+    """Of `gpus` and `spend`; None where neither is limited. Of a link or a session: those of the token that it is of."""
     state: str
     """valid, expired or revoked."""
     created_at: datetime

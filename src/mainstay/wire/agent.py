@@ -168,6 +168,7 @@ class Specified(Message, frozen=True):
     backoff_seconds: int = 10
     backoff_seconds_max: int = 360
     always: bool = False
+    attempts_max: int = 0
     max_duration_seconds: int = 0
     stop_grace_seconds: int = 30
     checkpoint_seconds: int = 0

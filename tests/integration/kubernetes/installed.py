@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from testbed import programs
 from testbed.control_plane import ControlPlane
 
 MANIFESTS = Path(__file__).parents[3] / "deploy" / "kubernetes"
+HARDEN = Path(__file__).parents[3] / "docs" / "how-to" / "harden.md"
 ACCOUNT = "system:serviceaccount:mainstay:mainstay"
 
 
@@ -24,6 +26,19 @@ def kubectl(control_plane: ControlPlane, *words: str, given: str = "") -> str:
 
 def apply(control_plane: ControlPlane, overlay: Path) -> None:
     kubectl(control_plane, "apply", "-k", str(overlay))
+
+
+def let_reach(control_plane: ControlPlane, namespace: str, address: str, *ports: int) -> None:
+    """Pods there may reach a private address, by the policy of the page."""
+    (policy,) = re.findall(r"```yaml\n(apiVersion: networking.k8s.io/v1\n.+?)```", HARDEN.read_text(), re.DOTALL)
+    for example, value in (
+        ("ms-acme-nlp-4h3k2j5m6n", namespace),
+        ("10.20.0.15", address),
+        ("{protocol: TCP, port: 9000}", ", ".join(f"{{protocol: TCP, port: {port}}}" for port in ports)),
+    ):
+        assert example in policy
+        policy = policy.replace(example, value)
+    kubectl(control_plane, "apply", "--filename=-", given=policy)
 
 
 def kubeconfig(control_plane: ControlPlane) -> str:

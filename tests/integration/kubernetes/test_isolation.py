@@ -5,6 +5,8 @@ In a namespace under no profile at all: what is refused here is refused by our p
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import json
 import os
 import re
@@ -21,10 +23,13 @@ from hypothesis import HealthCheck, given, settings
 from mainstay.clusters.kubernetes import names, pods, surroundings
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.domain.allocation import DeletePod
+from mainstay.registries import Registries
+from mainstay.registries.keys import image_key
 from testbed import programs
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import until
 from tests.clusters import OWNER, create
+from tests.images import Signer, image_registry
 from tests.integration.kubernetes.installed import ACCOUNT, MANIFESTS, apply, kubectl
 from tests.unit.clusters.kubernetes.hostile import (
     ALLOWED,
@@ -206,6 +211,26 @@ def test_images_come_from_where_an_administrator_allows_and_by_their_digest(allo
         assert "images of projects come from" in refusal(allowed, of_image(image)), image
     one = changed(of_image(FROM_THERE[0]), ("spec.containers.1.image", FROM_ELSEWHERE[0]))
     assert "images of projects come from" in refusal(allowed, one)
+
+
+def test_what_was_verified_is_the_digest_that_the_pod_names_and_the_api_server_demands(plane: ControlPlane) -> None:
+    path, signer = "/api/v1/namespaces/mainstay/configmaps", Signer()
+    with image_registry() as registry:
+        digest = registry.push("ml/train", "1")
+        registry.signed("ml/train", digest, signer)
+        verified = asyncio.run(Registries(keys=[image_key(signer.public)]).pinned(f"{registry.host}/ml/train:1"))
+        said = {"repositories": f"{registry.host}/ml", "digests": "required"}
+    plane.ask(path, method="POST", body={"metadata": {"name": "mainstay-allowed"}, "data": said})
+    try:
+        until(lambda: "mainstay-allowed" in refusal(plane, of_image("evil.example/x")))
+        settings = dataclasses.replace(SETTINGS, helper_image=verified)
+        body = pods.pod(create("signed-1-0", "n1", script="true", image=verified), settings)
+        assert {one["image"] for one in body["spec"]["containers"]} == {f"{said['repositories']}/train:1@{digest}"}
+        assert not refusal(plane, body)
+        assert "named by their digest" in refusal(plane, of_image(verified.partition("@")[0]))
+    finally:
+        plane.ask(f"{path}/mainstay-allowed", method="DELETE")
+        until(lambda: not refusal(plane, of_image("evil.example/x")))
 
 
 def test_taints_are_tolerated_that_an_administrator_allows(allowed: ControlPlane) -> None:

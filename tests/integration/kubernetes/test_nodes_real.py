@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mainstay.clusters.kubernetes import chores, pods
-from mainstay.domain.allocation import End, Seen
+from mainstay.clusters.kubernetes import chores, names, pods, surroundings
+from mainstay.domain.allocation import End, Owner, Seen
 from mainstay.domain.quantity import Resources
 from mainstay.domain.workload import Phase
 from mainstay.operations import nodes
@@ -19,7 +19,8 @@ from testbed.fixtures import until
 from testbed.images import BUSYBOX
 from tests.clusters import Program, RealCluster, kubernetes_rig
 from tests.integration.kubernetes.guests import Platform, container, platform
-from tests.integration.kubernetes.test_nodes import node, say_of, shown, submitted
+from tests.integration.kubernetes.installed import let_reach
+from tests.integration.kubernetes.test_nodes import ADA, node, say_of, shown, submitted
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -47,7 +48,7 @@ echo done at $step
 async def test_a_job_on_a_real_node_that_is_drained_saves_its_checkpoint_and_goes_on_from_there(
     real_cluster: RealCluster, namespace: str, tmp_path: Path
 ) -> None:
-    """It saves to a pod of others on the same node, which the drain leaves alone."""
+    """It saves to a pod of others on the same node, which the drain leaves alone, and which a policy lets it reach."""
     name, plane = real_cluster.node.name, real_cluster.control_plane
     async with platform(plane, namespace, tmp_path) as ours:
         images = {"helper_image": BUSYBOX, "image": BUSYBOX}
@@ -57,6 +58,11 @@ async def test_a_job_on_a_real_node_that_is_drained_saves_its_checkpoint_and_goe
         spec = {"nodeName": name, "terminationGracePeriodSeconds": 1, "containers": [keeper]}
         ours.make("pods", {"metadata": {"name": "store"}, "spec": spec})
         store = until(lambda: plane.ask(ours.path("pods", "store"))["status"].get("podIP"))
+        mine = Owner(tenant=ADA.tenant, project="default")
+        home = names.namespace(mine, system=ours.cluster._settings.system)
+        made = surroundings.namespace(home, mine, ours.cluster._settings)
+        plane.ask("/api/v1/namespaces", method="POST", body=made)
+        let_reach(plane, home, store, 9_000, 9_001)
         await ours.until(lambda: any(row.name == name for row in ours.store.nodes()))
         for other in [row for row in ours.store.nodes() if row.name != name]:
             say_of(ours, nodes.cordon, other.name, why="only the real one")

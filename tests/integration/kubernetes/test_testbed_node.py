@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from testbed import cgroups, folders, images, machine, mainstay_image, node, programs, runtime
 from testbed.control_plane import ControlPlane, running
-from testbed.fixtures import until
+from testbed.fixtures import unavailable, until
 from testbed.images import BUSYBOX
 from testbed.node import Node
 from testbed.proxy import Proxy
@@ -101,6 +102,15 @@ def test_where_a_real_node_cannot_be_it_is_said_in_a_sentence_that_helps(monkeyp
     assert node.why_not() == "the programs of the test bed are not built (kubelet); hint: make testbed-programs"
 
 
+def test_where_the_kernel_keeps_no_policies_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    if reason := node.why_not():
+        unavailable(reason)
+    (tmp_path / "ipset").write_text("#!/bin/sh\necho 'Kernel error received: Invalid argument' >&2; exit 1\n")
+    (tmp_path / "ipset").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert node.why_not() == "this machine cannot keep network policies: Kernel error received: Invalid argument"
+
+
 def test_a_pod_under_the_restricted_profile_runs_logs_and_fails_with_its_exit_code(pods: Pods):
     pods.make("one", "sh", "-c", "id -u; grep -E 'NoNewPrivs|Seccomp:|CapBnd' /proc/self/status; touch /x 2>&1; exit 3")
     status = pods.reaches("one", "Succeeded", "Failed")
@@ -161,6 +171,23 @@ def test_pods_find_each_other_by_name_and_by_the_address_of_a_service(pods: Pods
     pods.make("rank-1", "sh", "-c", asks.replace("$NS", pods.namespace), hostname="rank-1", subdomain="ranks")
     assert pods.reaches("rank-1", "Succeeded", "Failed")["phase"] == "Succeeded"
     assert address in pods.log("rank-1")
+
+
+def test_policies_are_kept_also_while_their_keeper_is_dead_and_changed_once_it_is_back(pods: Pods):
+    path = f"/apis/networking.k8s.io/v1/namespaces/{pods.namespace}/networkpolicies"
+    closed = {"podSelector": {}, "policyTypes": ["Ingress"]}
+    pods.make("web", "httpd", "-f", "-p", "8080", "-h", "/bin")
+    at = pods.reaches("web", "Running")["podIP"]
+    pods.control_plane.ask(path, method="POST", body={"metadata": {"name": "closed"}, "spec": closed})
+    pods.make("refused", "sh", "-c", f"while nc -w 1 {at} 8080 -e true; do :; done")
+    pods.reaches("refused", "Succeeded")
+    pods.node.firewall.kill()
+    pods.control_plane.ask(f"{path}/closed", method="DELETE")
+    pods.make("still", "nc", "-w", "1", at, "8080", "-e", "true")
+    pods.reaches("still", "Failed")
+    pods.node.start_firewall()
+    pods.make("open", "sh", "-c", f"until nc -w 1 {at} 8080 -e true; do :; done")
+    pods.reaches("open", "Succeeded")
 
 
 def test_a_pod_reaches_the_api_server_with_its_own_token(pods: Pods):
@@ -260,7 +287,7 @@ def test_a_second_node_runs_beside_the_first_and_leaves_this_machine_as_it_was(r
     assert not any((hierarchy / group).exists() for hierarchy in cgroups.hierarchies())
     until(lambda: f"{network.device}@" not in _said("ip", "link"))
     assert str(network.pods) not in _said("ip", "route")
-    assert "KUBE" not in _said("iptables-save")
+    assert "KUBE" not in _said("iptables-save") + _said("ipset", "list", "-name")
     assert _settings() == before
 
 

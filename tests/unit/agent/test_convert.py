@@ -146,7 +146,8 @@ ALLOCATIONS = fields(
 )
 
 
-WORKLOADS = fields(Workload, spec=SPECS, phase=enum(Workload, "phase"), reason=REASONS)
+WORKLOADS = fields(Workload, spec=SPECS, phase=enum(Workload, "phase"), reason=REASONS, token=st.just(""))
+"""Of guests, which their cluster submits, without a token."""
 
 
 @st.composite

@@ -59,7 +59,9 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         app = create_api(replace(services, authenticate=PEOPLE.get))
         work = made_a_model(site_of(services, app))
         REAL.update(ref=work.id, digest=work.output, name="digits", cluster="-")
-        site_of(services, app).scene.deploy("digits")
+        scene = site_of(services, app).scene
+        scene.deploy("digits")
+        REAL["id"] = scene.capped(member=PEOPLE["user-token"].name, gpus=2, spend_micros=500_000)
         yield schemathesis.openapi.from_asgi("/v1/openapi.json", app)
 
 

@@ -17,7 +17,7 @@ from mainstay.api import events, limits, logs, standing
 from mainstay.api.routes import Call
 from mainstay.domain.access import PLATFORM_ADMIN, ROLES, Permission
 from mainstay.domain.capacity import LogChunk
-from mainstay.domain.errors import Unavailable
+from mainstay.domain.errors import Unauthenticated, Unavailable
 from mainstay.domain.plan import RemoveMember, RevokeToken
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase, Workload
@@ -351,6 +351,28 @@ async def test_a_database_that_is_away_for_a_moment_ends_nothing_and_for_long_it
     assert isinstance(error, Unavailable)
     assert clock.monotonic() - asked[2] >= standing.UNSEEN_SECONDS
     assert asked[2] - asked[0] == 2 * standing.RECHECK_SECONDS
+
+
+async def test_what_a_machine_opened_with_the_token_of_an_issuer_ends_with_that_token():
+    """It has no token on record: what is asked again is who it is, and until when."""
+    clock = ManualClock()
+    ends = clock.monotonic() + 60
+
+    async def renewed(principal: Principal) -> Principal:
+        if clock.monotonic() >= ends:
+            msg = "this token has expired"
+            raise Unauthenticated(msg)
+        return principal
+
+    principal = Principal(name="ci", tenant=TENANT, role="user", identity=("https://idp.test", "ci"), until=1)
+    services: Any = SimpleNamespace(clock=clock, renewed=renewed)
+    call = Call(services=services, principal=principal, key=None)
+    asking = asyncio.create_task(standing.until_refused(call, Permission.READ))
+    for _ in range(1_000):
+        await asyncio.sleep(0)
+    assert asking.done()
+    assert isinstance(asking.result(), Unauthenticated)
+    assert clock.monotonic() - ends < standing.RECHECK_SECONDS
 
 
 def test_who_is_revoked_is_out_within_five_seconds():

@@ -8,6 +8,9 @@ import re
 import pytest
 
 from mainstay.cli.exits import Exit
+from mainstay.domain.caps import AtMost
+from mainstay.domain.plan import Submit
+from tests.stores import WHY
 from tests.unit.cli.test_commands import mainstay, site
 from tests.unit.web.site import Site
 
@@ -103,3 +106,16 @@ def test_a_project_and_a_tenant_are_removed_and_their_names_are_not_given_again(
     assert [row[:2] for row in rows("tenant", "list", "--removed")] == [["chemistry", "root"]]
     assert mainstay("cost", "--tenant", "chemistry").returncode == 0
     assert "tenant chemistry was removed on 20" in mainstay("tenant", "create", "chemistry", "--admin", "eve").stderr
+
+
+def test_what_is_used_of_the_caps_of_a_token_is_listed_and_shown(site: Site) -> None:
+    assert mainstay("member", "add", "bot", "--service", "--role", "user").returncode == 0
+    made = mainstay("token", "create", "--member", "bot", "--gpus", "8", "--spend", "2.5", "--json", "nightly")
+    token = json.loads(made.stdout)["id"]
+    use = AtMost(gpus=2, cost_micros=500_000)
+    site.scene.applied(Submit(workload=site.scene.new(token=token, at_most=use), reason=WHY))
+    assert next(row for row in rows("token", "list") if row[0] == token)[-2:] == ["gpus=2/8", "spend=0+0.5/2.5"]
+    shown = mainstay("token", "show", token).stdout
+    assert "2 of 8: asked for by its open runs" in shown
+    assert "0 of 2.5 spent, 0.5 more reserved for its open runs" in shown
+    assert "no such token" in mainstay("token", "show", "nope").stderr

@@ -20,7 +20,7 @@ from mainstay.decide import lifecycle, metering, schedule
 from mainstay.domain.allocation import Seen
 from mainstay.domain.errors import Denied, DiskFailed, Fenced, MainstayError, Unavailable
 from mainstay.domain.fleet import ClusterKind, ClusterSettings, Contact, Credentials, NewCluster
-from mainstay.domain.plan import AddCluster, DrainCluster, ObserveCluster, Plan, RemoveCluster
+from mainstay.domain.plan import AddCluster, DrainCluster, ObserveCluster, Plan, RemoveCluster, UseCredentials
 from mainstay.domain.workload import Phase
 from mainstay.operations.agents import Agents
 from mainstay.operations.pulse import Pulse
@@ -323,6 +323,63 @@ async def test_a_key_that_does_not_open_the_credentials_is_told_in_words_and_ano
     assert state(store)[0] == "ready"
     for replica in (stranger, ours):
         await replica.fleet.close()
+
+
+def used(store: SqlStore) -> list[str]:
+    return [row.object for row in store.audit(after=0, limit=1_000) if row.action == "use_credentials"]
+
+
+async def test_each_time_that_credentials_are_opened_is_on_record_and_nothing_that_is_done_with_them(
+    store: SqlStore, replica: Replica
+) -> None:
+    add(store)
+    add(store, "bare", sealed="")
+    await replica.turns(20)
+    assert used(store) == ["east"]
+    assert CANARY not in repr(store.audit(after=0, limit=1_000))
+    add(store, settings=ClusterSettings(image="python:3.13"))
+    await replica.turns(2)
+    assert used(store) == ["east", "east"]
+
+
+async def test_credentials_stay_sealed_while_that_cannot_be_put_on_record(
+    store: SqlStore, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store)
+    commits = store.commit
+
+    def fails(plan: Plan) -> Any:
+        if any(isinstance(action, UseCredentials) for action in plan.actions):
+            msg = "the disk is busy"
+            raise Unavailable(msg)
+        return commits(plan)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "commit", fails)
+        await replica.turns(5)
+        assert not replica.connector.opened
+        assert "busy" not in state(store)[1]
+    await replica.turns(2)
+    assert len(replica.connector.opened) == len(used(store)) == 1
+
+
+async def test_a_crash_between_the_record_and_the_opening_leaves_a_row_too_many_and_none_too_few(
+    store: SqlStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store)
+    first = Replica(store, clock, name="first")
+
+    def crashes(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(first.connector, "open", crashes)
+    with pytest.raises(KeyboardInterrupt):
+        await first.turn()
+    await first.fleet.close()
+    second = Replica(store, clock, name="second")
+    await second.turn()
+    assert (len(second.connector.opened), used(store)) == (1, ["east", "east"])
+    await second.fleet.close()
 
 
 async def test_a_replica_without_a_way_into_a_kind_says_so(store: SqlStore, clock: ManualClock) -> None:

@@ -197,7 +197,11 @@ class Stocked(SimulatedCluster):
 @pytest.fixture
 def carried(tmp_path: Path) -> Iterator[World]:
     with world(tmp_path) as made:
-        made.agent.member._open = lambda: Stocked("edge", made.agent.machines, made.agent.lodgers)
+
+        async def opened() -> Stocked:
+            return Stocked("edge", made.agent.machines, made.agent.lodgers)
+
+        made.agent.member._open = opened
         Stocked.shelf = Shelf("a")
         yield made
 

@@ -368,6 +368,32 @@ GUEST = 2
 """The number of the kind `pod`."""
 
 
+def moved_by_us(**values):
+    return stopped_by_us(0, moves=True, **values)
+
+
+def test_under_a_spend_cap_an_attempt_that_yields_counts_and_after_the_last_one_it_is_over():
+    again = only_advance(world(workloads=[running(attempt=1, attempts_max=2)], allocations=[moved_by_us(attempt=1)]))
+    assert (again.phase, again.attempt) == (Phase.PENDING, 2)
+    over = only_advance(world(workloads=[running(attempt=2, attempts_max=2)], allocations=[moved_by_us(attempt=2)]))
+    assert (over.phase, over.attempt, over.reason.code) == (Phase.FAILED, 2, Code.ATTEMPTS_USED_UP)
+    assert over.reason.sentence == (
+        "has made 2 attempts, and the spend cap of its token counts no more; the last: its node was drained"
+    )
+
+
+def test_without_a_cap_it_yields_however_often():
+    found = only_advance(world(workloads=[running(attempt=70)], allocations=[moved_by_us(attempt=70)]))
+    assert (found.phase, found.attempt) == (Phase.PENDING, 71)
+
+
+def test_failures_after_the_last_attempt_that_is_counted_are_told_as_they_were():
+    lost = ended(1, End.LOST, attempt=4)
+    over = only_advance(world(workloads=[running(attempt=4, attempts_max=4)], allocations=[lost]))
+    assert (over.phase, over.reason.code) == (Phase.FAILED, Code.ATTEMPTS_USED_UP)
+    assert over.reason.numbers["last"] == "rank 0 was lost to the infrastructure: lost"
+
+
 def verdict_of(*pods: AnAllocation, **values) -> Advance:
     return only_advance(world(workloads=[running(kind=GUEST, **values)], allocations=list(pods)))
 

@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 
 from mainstay.chain import Verifier
 from mainstay.domain.allocation import Owner
+from mainstay.domain.caps import CapUse
 from mainstay.domain.errors import StateUnusable
 from mainstay.domain.plan import Idempotency, ObserveVolumes, Preempt
 from mainstay.domain.preemption import Rule, Slot, Victim
@@ -153,7 +154,7 @@ def test_a_schema_newer_than_this_code_is_refused_and_left_alone(database: Datab
 def test_latest_is_the_newest_file_and_the_history_is_one_line() -> None:
     scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
     assert scripts.get_heads() == [migrations.LATEST]
-    assert sorted(script.revision for script in scripts.walk_revisions()) == [f"{n:04}" for n in range(1, 33)]
+    assert sorted(script.revision for script in scripts.walk_revisions()) == [f"{n:04}" for n in range(1, 35)]
 
 
 def test_opening_a_current_schema_does_not_load_the_migrations(tmp_path: Path) -> None:
@@ -285,3 +286,28 @@ def test_tenants_and_projects_of_before_are_there_and_not_removed(database: Data
     scene = Scene(SqlStore(database))
     assert [row.removed_at for row in (*scene.store.tenants(), *scene.store.projects(tenant="a"))] == [0, 0]
     scene.submit(tenant="a", project="vision")
+
+
+def test_sessions_of_before_share_the_caps_of_the_token_that_they_come_from(database: Database) -> None:
+    database.write(lambda connection: migrations.migrate(connection, upto="0031"))
+    parents = {"token": "", "link": "token", "session": "token", "second": "session", "third": "second", "alone": ""}
+
+    def fill(connection: sa.Connection) -> None:
+        for name, parent in parents.items():
+            connection.exec_driver_sql(
+                "INSERT INTO tokens (id, tenant, member, name, kind, parent, digest, caps, created_at, created_by,"
+                f" expires_at, revoked_at, used_at) VALUES ('{name}', 'a', 'm', 'n', 'token', '{parent}', 'd', '{{}}', 1,"
+                " 'm', 9, 0, 0)"
+            )
+
+    database.write(fill)
+    store = SqlStore(database)
+    assert {token.id: token.root for token in store.tokens(tenant="a")} == {
+        **dict.fromkeys(("link", "session", "second", "third"), "token"),
+        **dict.fromkeys(("token", "alone"), ""),
+    }
+    assert store.cap_uses(["token"]) == {"token": CapUse()}
+
+
+def test_runs_of_before_count_for_no_token(oldest: SqlStore) -> None:
+    assert {work.token for work in Scene(oldest).all()} == {""}

@@ -24,7 +24,15 @@ from mainstay.domain.plan.access import (
     UseToken,
 )
 from mainstay.domain.plan.action import Action, CapacityLeft, Epoch, Guard, OfCluster, RowVersion
-from mainstay.domain.plan.books import RecordDenial, RedactAudit, RemoveSecret, Reseal, SetPrice, SetSecret
+from mainstay.domain.plan.books import (
+    RecordDenial,
+    RedactAudit,
+    RemoveSecret,
+    Reseal,
+    SetPrice,
+    SetSecret,
+    UseCredentials,
+)
 from mainstay.domain.plan.commit import AuditRow, CommitResult, Event, EventKind, Idempotency, Plan, Refused
 from mainstay.domain.plan.fleet import (
     AddCluster,
@@ -176,5 +184,6 @@ __all__ = [
     "Submit",
     "SwitchEndpoint",
     "UncordonNode",
+    "UseCredentials",
     "UseToken",
 ]

@@ -34,6 +34,13 @@ class RecordDenial(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UseCredentials(Action):
+    """The credentials of a cluster are about to be opened: only that is put on record. Refused where it has none."""
+
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetPrice(Action):
     """Add an entry to the price book. Past periods keep their price, and a book has one currency.
 

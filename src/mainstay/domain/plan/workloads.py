@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mainstay.domain.caps import AtMost
 from mainstay.domain.plan.action import Action
 from mainstay.domain.preemption import Slot, Victim
 from mainstay.domain.workload import Phase, WorkloadSpec
@@ -21,6 +22,10 @@ class NewWorkload:
     priority: int
     spec: WorkloadSpec
     preemptible: bool = True
+    token: str = ""
+    """Id of the token with which it is submitted; empty: without one."""
+    at_most: AtMost | None = None
+    """What it takes of the caps of that token: it is refused where they do not have it. None: the token has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,7 @@ from mainstay.domain.plan import (
     Submit,
     SwitchEndpoint,
     UncordonNode,
+    UseCredentials,
     UseToken,
 )
 from mainstay.domain.reason import Reason
@@ -159,6 +160,7 @@ AnyAction = (
     | ObserveVolumes
     | RemoveVolume
     | RecordDenial
+    | UseCredentials
     | RecordUsage
     | RedactAudit
     | SetPrice
@@ -317,6 +319,8 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return clusters.identify_cluster(world, action)
         case RecordDenial():
             return ledger.record_denial(world, action)
+        case UseCredentials():
+            return clusters.use_credentials(world, action)
         case RedactAudit():
             return ledger.redact_audit(world, action)
         case RecordUsage():

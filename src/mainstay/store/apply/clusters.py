@@ -6,7 +6,15 @@ The row of a removed cluster stays, so that its history can be read and its epoc
 from __future__ import annotations
 
 from mainstay.domain.fleet import ClusterKind, Contact, NewCluster, Stay
-from mainstay.domain.plan import AddCluster, DrainCluster, IdentifyCluster, ObserveCluster, RemoveCluster, ResumeCluster
+from mainstay.domain.plan import (
+    AddCluster,
+    DrainCluster,
+    IdentifyCluster,
+    ObserveCluster,
+    RemoveCluster,
+    ResumeCluster,
+    UseCredentials,
+)
 from mainstay.domain.reason import Reason
 from mainstay.store import codec, codec_fleet, guards
 from mainstay.store.rows import ClusterRow
@@ -31,6 +39,15 @@ def add_cluster(world: World, action: AddCluster) -> Reason | None:
     else:
         return None
     world.log("cluster", new.name, action.reason)
+    return None
+
+
+def use_credentials(world: World, action: UseCredentials) -> Reason | None:
+    """An audit row alone: for users nothing has happened."""
+    row = world.clusters.get(action.cluster)
+    if row is None or not row["sealed"]:
+        return guards.no_such_cluster(action.cluster)
+    world.record("use_credentials", action.cluster, action.reason, tenant="")
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mainstay.domain.allocation import Seen
+from mainstay.domain.caps import AtMost
 from mainstay.domain.plan import (
     Deploy,
     DropCandidate,
@@ -14,7 +15,7 @@ from mainstay.domain.plan import (
     SwitchEndpoint,
 )
 from mainstay.domain.reason import Code, Reason
-from mainstay.store import codec, guards
+from mainstay.store import codec, guards, guards_access
 from mainstay.store.apply.workloads import id_is_free, stop_workload, store_workload
 from mainstay.store.rows import EndpointRow, ModelRow
 from mainstay.store.world import World
@@ -48,7 +49,7 @@ def deploy(world: World, action: Deploy) -> Reason | None:
     A removed endpoint starts afresh.
     """
     row = world.endpoints.get((action.tenant, action.endpoint))
-    refusal = id_is_free(action.workload, world)
+    refusal = guards_access.token_may_take(world, action.workload) or id_is_free(action.workload, world)
     if refusal:
         return refusal
     workload = store_workload(world, action.workload, action.reason)
@@ -69,13 +70,17 @@ def deploy(world: World, action: Deploy) -> Reason | None:
 
 
 def redeploy_endpoint(world: World, action: RedeployEndpoint) -> Reason | None:
-    """A copy of the workload that serves becomes the candidate: as submitted by whoever submitted that."""
+    """A copy of the workload that serves becomes the candidate: as submitted by whoever submitted that.
+
+    It counts for the same token, and is not asked about: the platform moves it, and nobody wants more than before.
+    """
     row = world.endpoints.get((action.tenant, action.endpoint))
     if row is None or row["removed"] or not row["serving_key"] or row["candidate_key"]:
         return guards.missing("endpoint without a candidate", action.endpoint)
     serving = world.workloads.get(row["serving_key"])
     if serving is None or serving["stop_requested"]:
         return guards.missing("workload of endpoint", action.endpoint)
+    use = world.cap_uses.get(serving["key"])
     new = NewWorkload(
         id=action.workload,
         tenant=serving["tenant"],
@@ -84,6 +89,8 @@ def redeploy_endpoint(world: World, action: RedeployEndpoint) -> Reason | None:
         submitted_by=serving["submitted_by"],
         priority=serving["priority"],
         preemptible=bool(serving["preemptible"]),
+        token=serving["token"],
+        at_most=AtMost(gpus=use["gpus"], cost_micros=use["cost_micros"]) if use else None,
         spec=codec.spec_of(world.specifications[serving["key"]]),
     )
     refusal = id_is_free(new, world)

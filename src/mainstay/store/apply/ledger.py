@@ -6,6 +6,7 @@ from mainstay.chain import REDACT
 from mainstay.domain.plan import RecordDenial, RecordUsage, RedactAudit, SetPrice
 from mainstay.domain.reason import Code, Reason
 from mainstay.store import codec, guards
+from mainstay.store.apply import caps
 from mainstay.store.world import World
 
 
@@ -21,6 +22,7 @@ def record_usage(world: World, action: RecordUsage) -> Reason | None:
     world.touch_allocation(row)
     world.changes.usage.append(codec.usage_row(action.usage))
     world.changes.charges.extend(codec.charge_row(charge, action.usage) for charge in action.charges)
+    caps.charge(world, row["workload_key"], sum(charge.cost.micros for charge in action.charges))
     world.log_allocation(row, action.reason)
     return None
 

@@ -6,6 +6,7 @@ from mainstay.domain.allocation import ENDS, PodState, Seen
 from mainstay.domain.plan import ClosePod, EnterPod, HandSecrets, ObservePod, StopPod
 from mainstay.domain.reason import Reason
 from mainstay.store import codec, guards
+from mainstay.store.apply import caps
 from mainstay.store.apply.history import remember
 from mainstay.store.apply.workloads import hold
 from mainstay.store.rows import AllocationRow
@@ -71,6 +72,8 @@ def close_pod(world: World, action: ClosePod) -> Reason | None:
     if refusal is None:
         row["closed"] = 1
         world.touch_allocation(row)
+        if (workload := world.workloads.get(row["workload_key"])) is not None:
+            caps.settle(world, workload)
     return refusal
 
 

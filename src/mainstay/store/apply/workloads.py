@@ -27,16 +27,20 @@ from mainstay.domain.workload import (
     typical_on,
     usual_seconds,
 )
-from mainstay.store import codec, guards
+from mainstay.store import codec, guards, guards_access
+from mainstay.store.apply import caps
 from mainstay.store.rows import AllocationRow, NodeRow, WorkloadRow
 from mainstay.store.world import World
 
 
 def submit(world: World, action: Submit) -> Reason | None:
     """A taken id is refused: the caller mints another."""
-    refusal = guards.tenant_may_submit(world, action) or id_is_free(action.workload, world)
+    new = action.workload
+    refusal = (
+        guards.tenant_may_submit(world, action) or guards_access.token_may_take(world, new) or id_is_free(new, world)
+    )
     if refusal is None:
-        store_workload(world, _in_its_queue(world, action.workload), action.reason)
+        store_workload(world, _in_its_queue(world, new), action.reason)
     return refusal
 
 
@@ -59,6 +63,7 @@ def store_workload(world: World, new: NewWorkload, reason: Reason) -> WorkloadRo
         typical_on(world.run_times_on.get((new.tenant, new.project, row["name"]), {}))
     )
     world.add_workload(row)
+    caps.take(world, new, key=row["key"])
     world.log_workload(row, reason, after=Phase.PENDING)
     return row
 
@@ -182,6 +187,7 @@ def advance(world: World, action: Advance) -> Reason | None:
     row["started_at"] = row["started_at"] or _started_at(world, row)
     row["finished_at"] = _finished_at(world, row) if action.phase.final else 0
     world.touch_workload(row)
+    caps.settle(world, row)
     world.log_workload(row, action.reason, before=before, after=action.phase)
     return None
 

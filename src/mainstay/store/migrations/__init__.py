@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from mainstay.domain.errors import StateUnusable
 
-LATEST = "0032"
+LATEST = "0034"
 """The schema that this code works with; a test compares it with the newest file in `versions`."""
 
 

@@ -59,7 +59,7 @@ setInterval(() => {
 
 byId("sign-out")?.addEventListener("click", () =>
   attempt(async () => {
-    await send("POST", "/sign-out");
-    location.assign("/sign-in");
+    const { go_to } = await send("POST", "/sign-out");
+    location.assign(go_to);
   }),
 );

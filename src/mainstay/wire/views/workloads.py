@@ -81,6 +81,8 @@ class WorkloadView(View):
     """More urgent work may take its place."""
     held: bool = False
     """It waits until it is released, whatever is free."""
+    token: str = ""
+    """Id of the token with which it was submitted, though that be revoked since; empty: without one."""
     phase: str
     state: str = ""
     """In one word, for people: `phase`, or `stopping` from the request for its end until its last pod has ended."""
