@@ -157,6 +157,7 @@ EXAMPLES: dict[str, Example] = {
     "DELETE /v1/priorities/{name}": _any("/v1/priorities/nope"),
     "GET /v1/tenants": _any("/v1/tenants"),
     "POST /v1/tenants": _any("/v1/tenants", {}),
+    "POST /v1/tenants/{name}/administrators": _any("/v1/tenants/nope/administrators", {"administrator": "eve"}),
     "DELETE /v1/tenants/{name}": _any("/v1/tenants/nope"),
     "GET /v1/projects": _any("/v1/projects"),
     "POST /v1/projects": _any("/v1/projects", {"name": "mine"}),

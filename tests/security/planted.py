@@ -197,6 +197,16 @@ TOKENS = (
         ("operations/tokens.py", "not true or authority.token.kind is not kind:", "not true:"),
         found_by=ACCESS + "test_a_cookie_is_no_key_and_a_link_opens_nothing_but_a_session",
     ),
+    plant(
+        "a token with limits gets one without them by way of another tenant",
+        ("operations/tenants.py", "    tokens.require_no_limits(principal)\n", ""),
+        found_by="unit/api/test_appointing.py::test_a_token_with_limits_makes_none_without_them_in_another_tenant",
+    ),
+    plant(
+        "who administers the platform is made less by being appointed",
+        ("operations/tenants.py", "principal.everywhere & ROLES[TENANT_ADMIN]", "principal.everywhere"),
+        found_by="unit/api/test_appointing.py::test_who_administers_the_platform_is_not_made_less",
+    ),
 )
 
 REMOVALS = (

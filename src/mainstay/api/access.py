@@ -15,10 +15,12 @@ from mainstay.domain.access import MemberKind, Permission
 from mainstay.domain.caps import NOTHING_USED
 from mainstay.operations import groups, members, projects, tenants, tokens
 from mainstay.wire.access import (
+    AdministratorRequest,
     GroupRoleRequest,
     GroupRoleView,
     MemberRequest,
     MemberView,
+    NewAdministratorView,
     NewTenantView,
     NewTokenView,
     ProjectRequest,
@@ -76,6 +78,30 @@ async def remove_tenant(call: Caller, name: str) -> Response:
         tenants.remove, services.store, call.principal, name, now=services.clock.now(), request=call.key
     )
     return done(result, status=204)
+
+
+@routes.add(
+    "POST",
+    "/v1/tenants/{name}/administrators",
+    needs=Permission.MANAGE,
+    answers=NewAdministratorView,
+    status=201,
+    keyed=True,
+)
+async def appoint_administrator(call: Caller, name: str, body: AdministratorRequest) -> Response:
+    """Make somebody administrator of a tenant, be it that none is left. Their token is shown here and never again."""
+    services = call.services
+    token = await services.offload(
+        tenants.appoint,
+        services.store,
+        call.principal,
+        name,
+        administrator=body.administrator,
+        now=services.clock.now(),
+        request=call.key,
+    )
+    view = NewAdministratorView(tenant=name, administrator=body.administrator, token=token)
+    return json_response(view.model_dump_json(), status=201)
 
 
 @routes.add("GET", "/v1/projects", needs=Permission.READ, answers=Page[ProjectView], of_projects=True)

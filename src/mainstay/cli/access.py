@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def tenant() -> None:
-    """List, make and remove tenants. Nothing of one is visible to another."""
+    """List, make and remove tenants, and let people back in. Nothing of one is visible to another."""
 
 
 @tenant.command(name="list")
@@ -53,7 +53,28 @@ def create_tenant(name: str, *, administrator: str, as_json: bool) -> None:
         print_json(made)
         return
     say(f"✓ tenant {made.name} is there, and {made.administrator} administers it", colour="green")
-    _show_token(made.token, made.administrator)
+    _show_token(made.token, f"mainstay tenant appoint {made.name} --admin {made.administrator}")
+
+
+@tenant.command(name="appoint")
+@click.argument("name")
+@click.option("--admin", "administrator", required=True, metavar="MEMBER", help="A member of it, or somebody new.")
+@json_option
+def appoint_administrator(name: str, administrator: str, *, as_json: bool) -> None:
+    """Make somebody administrator of a tenant that has none left. Their token is printed, once.
+
+    For a tenant whose administrators have left or whose tokens are lost. Its other members keep what they have, and
+    read in its events that you did it.
+    """
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        made = client.appoint_administrator(name, administrator=administrator)
+    if as_json:
+        print_json(made)
+        return
+    say(f"✓ {made.administrator} administers the tenant {made.tenant}", colour="green")
+    _show_token(made.token, f"mainstay tenant appoint {made.tenant} --admin {made.administrator}")
 
 
 @tenant.command(name="remove")
@@ -370,7 +391,7 @@ def create_token(
         print_json(made)
         return
     say(f"✓ token {made.id} for {made.member}, valid until {made.expires_at:%Y-%m-%d %H:%M} UTC", colour="green")
-    _show_token(made.token, made.member)
+    _show_token(made.token, f"mainstay token create --member {made.member}")
 
 
 @token.command(name="revoke")
@@ -448,10 +469,10 @@ def words(text: str) -> list[str]:
     return found
 
 
-def _show_token(shown: str, whose: str) -> None:
+def _show_token(shown: str, another: str) -> None:
     """On standard output, alone, so that it can be piped to where it is kept."""
     if not shown:
-        say("its token was shown before; make another: mainstay token create --member " + whose)
+        say(f"its token was shown before; make another: {another}")
         return
     say("  this is shown once:")
     out(shown)

@@ -38,7 +38,7 @@ class Permission(StrEnum):
     MEMBERS = "members"
     """Who belongs to a tenant: its members and their tokens, its projects, and roles of its own."""
     MANAGE = "manage"
-    """What belongs to the whole platform: its clusters, and which tenants there are."""
+    """What belongs to the whole platform: its clusters, which tenants there are, and that each has an administrator."""
     CARRY = "carry"
     """Carry one cluster, as its agent does; nothing that people may."""
 

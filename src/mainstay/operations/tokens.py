@@ -188,7 +188,7 @@ def make(
         return _record(store, principal, done.reply), ""
     member = _member(store, principal, wish.member or principal.name)
     _check_wish(store, principal, wish)
-    _require_fewer(store, member, now=now)
+    require_fewer(store, tenant=member.tenant, member=member.name, now=now)
     id_, token = new_token()
     new = NewToken(
         id=id_,
@@ -215,9 +215,7 @@ def make(
 
 
 def _member(store: Store, principal: Principal, name: str) -> Member:
-    if principal.caps != NO_CAPS:
-        msg = "a token with limits makes no others"
-        raise Forbidden(msg, object_=principal.name, hint="use one without limits of your own")
+    require_no_limits(principal)
     if name != principal.name:
         principal.require(Permission.MEMBERS)
     for record in store.members(tenant=principal.tenant):
@@ -225,6 +223,13 @@ def _member(store: Store, principal: Principal, name: str) -> Member:
             return record.member
     msg = f"no such member: {name}"
     raise NotFound(msg, object_=name, hint="list them with: mainstay member list")
+
+
+def require_no_limits(principal: Principal) -> None:
+    """Else a token with limits could make one that has none. Raises Forbidden."""
+    if principal.caps != NO_CAPS:
+        msg = "a token with limits makes no others"
+        raise Forbidden(msg, object_=principal.name, hint="use one without limits of your own")
 
 
 def _check_wish(store: Store, principal: Principal, wish: TokenWish) -> None:
@@ -246,15 +251,16 @@ def _check_wish(store: Store, principal: Principal, wish: TokenWish) -> None:
             raise Invalid(msg, object_="projects", hint="list them with: mainstay project list")
 
 
-def _require_fewer(store: Store, member: Member, *, now: int) -> None:
+def require_fewer(store: Store, *, tenant: str, member: str, now: int) -> None:
+    """Raises Conflict for a member who has as many as there may be."""
     valid = [
         token
-        for token in store.tokens(tenant=member.tenant, member=member.name)
+        for token in store.tokens(tenant=tenant, member=member)
         if not token.revoked_at and token.expires_at > now and token.kind is TokenKind.TOKEN
     ]
     if len(valid) >= TOKENS_MAX:
-        msg = f"{member.name} has {len(valid)} valid tokens already"
-        raise Conflict(msg, object_=member.name, hint="revoke those that nobody uses: mainstay token list")
+        msg = f"{member} has {len(valid)} valid tokens already"
+        raise Conflict(msg, object_=member, hint="revoke those that nobody uses: mainstay token list")
 
 
 def words_of(caps: Caps) -> str:

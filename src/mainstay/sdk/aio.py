@@ -34,6 +34,7 @@ from mainstay.wire.access import (
     GroupRoleView,
     Kind,
     MemberView,
+    NewAdministratorView,
     NewTenantView,
     NewTokenView,
     ProjectView,
@@ -421,6 +422,10 @@ class AsyncClient:
     async def create_tenant(self, name: str, *, administrator: str) -> NewTenantView:
         """Make a tenant and its first administrator, whose token is shown here and never again."""
         return await self._run(calls_access.create_tenant(name, administrator=administrator))
+
+    async def appoint_administrator(self, tenant: str, *, administrator: str) -> NewAdministratorView:
+        """Make somebody administrator of a tenant, if you administer the platform. Their token is shown here and never again."""
+        return await self._run(calls_access.appoint_administrator(tenant, administrator=administrator))
 
     async def remove_tenant(self, name: str) -> None:
         """End a tenant for good, with its members, tokens and secrets. Refused while anything lives there."""

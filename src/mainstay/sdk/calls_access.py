@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from mainstay.sdk.calls import pages, segment
 from mainstay.sdk.request import Flow, Request, plain, write
 from mainstay.wire.access import (
+    AdministratorRequest,
     GroupRoleRequest,
     GroupRoleView,
     Kind,
     MemberRequest,
     MemberView,
+    NewAdministratorView,
     NewTenantView,
     NewTokenView,
     ProjectRequest,
@@ -56,6 +58,13 @@ def create_tenant(name: str, *, administrator: str) -> Flow[NewTenantView]:
     """A tenant and its first administrator."""
     body = TenantRequest(name=name, administrator=administrator)
     return (yield write("POST", "/v1/tenants", json=body.model_dump_json())).read(NewTenantView)
+
+
+def appoint_administrator(tenant: str, *, administrator: str) -> Flow[NewAdministratorView]:
+    """Somebody who administers it from now on."""
+    body = AdministratorRequest(administrator=administrator).model_dump_json()
+    path = f"/v1/tenants/{segment(tenant)}/administrators"
+    return (yield write("POST", path, json=body)).read(NewAdministratorView)
 
 
 def remove_tenant(name: str) -> Flow[None]:

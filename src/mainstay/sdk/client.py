@@ -33,6 +33,7 @@ from mainstay.wire.access import (
     GroupRoleView,
     Kind,
     MemberView,
+    NewAdministratorView,
     NewTenantView,
     NewTokenView,
     ProjectView,
@@ -422,6 +423,10 @@ class Client:
     def create_tenant(self, name: str, *, administrator: str) -> NewTenantView:
         """Make a tenant and its first administrator, whose token is shown here and never again."""
         return self._run(calls_access.create_tenant(name, administrator=administrator))
+
+    def appoint_administrator(self, tenant: str, *, administrator: str) -> NewAdministratorView:
+        """Make somebody administrator of a tenant, if you administer the platform. Their token is shown here and never again."""
+        return self._run(calls_access.appoint_administrator(tenant, administrator=administrator))
 
     def remove_tenant(self, name: str) -> None:
         """End a tenant for good, with its members, tokens and secrets. Refused while anything lives there."""

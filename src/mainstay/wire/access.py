@@ -45,6 +45,21 @@ class NewTenantView(View):
     """Empty if this was a repetition of the request that it was made for."""
 
 
+class AdministratorRequest(Request):
+    """Who is to administer a tenant: a member of it, or somebody new."""
+
+    administrator: Annotated[str, Field(pattern=MEMBER)]
+
+
+class NewAdministratorView(View):
+    """Somebody who administers a tenant from now on, with a token. That is shown once; only its SHA-256 is kept."""
+
+    tenant: str
+    administrator: str
+    token: str = ""
+    """Empty if this was a repetition of the request that it was made for."""
+
+
 class ProjectRequest(Request):
     """A project of one's own tenant."""
 

@@ -167,10 +167,11 @@ worthless when doubled. To try a webhook out twice is to send two messages: that
 
 SHOWN_ONCE = {
     *("POST /v1/clusters/{name}/token", "POST /v1/tenants", "POST /v1/tokens", "DELETE /v1/tokens/{id}"),
+    "POST /v1/tenants/{name}/administrators",
     *("POST /v1/webhooks", "POST /v1/webhooks/{name}/rotate"),
 }
 """Done once by their keys; but the tokens and secrets that they make are not kept, so a repetition cannot show them
-(test_agents.py, test_access.py, where one is revoked, too, and test_webhooks.py).
+(test_agents.py, test_access.py, where one is revoked, too, test_appointing.py and test_webhooks.py).
 """
 
 

@@ -80,6 +80,20 @@ def test_a_tenant_and_the_first_token_of_its_administrator_are_made_at_once(site
     assert "there is a tenant chemistry already" in again.stderr
 
 
+def test_somebody_is_let_back_into_a_tenant_with_a_token_alone_on_standard_output(site: Site) -> None:
+    first = mainstay("tenant", "create", "chemistry", "--admin", "eve").stdout
+    made = mainstay("tenant", "appoint", "chemistry", "--admin", "noa")
+    assert "noa administers the tenant chemistry" in made.stderr
+    assert TOKEN.fullmatch(made.stdout)
+    assert made.stdout != first
+    shown = json.loads(mainstay("tenant", "appoint", "chemistry", "--admin", "eve", "--json").stdout)
+    assert (shown["tenant"], shown["administrator"]) == ("chemistry", "eve")
+    refused = mainstay("tenant", "appoint", "alchemy", "--admin", "noa")
+    assert refused.returncode != 0
+    assert "no such tenant: alchemy" in refused.stderr
+    assert "list them with: mainstay tenant list" in refused.stderr
+
+
 def test_a_project_and_a_tenant_are_removed_and_their_names_are_not_given_again(site: Site) -> None:
     mainstay("project", "create", "vision")
     assert "vision is removed: nothing is put into it" in mainstay("project", "remove", "vision").stderr
