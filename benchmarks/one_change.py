@@ -206,7 +206,7 @@ def after(name: str, change: Callable[[], None], store: SqlStore, repetitions: i
         world = store.snapshot(now=NOW, seed=0)
         times = {"columns": time.process_time() - began}
         for decision in DECISIONS:
-            if decision.woken:
+            if decision.woken_by:
                 began = time.process_time()
                 decision.decide(world)
                 times[decision.name] = time.process_time() - began

@@ -44,6 +44,8 @@ from tests import postgres
 TENANTS = 20
 PACE = 2.0
 """Requests a second of each tenant."""
+CYCLE = 5
+"""Requests of which one is a submission."""
 TIMES = 10
 """What the flood asks, as a multiple of what all tenants do together."""
 GOAL = 2.0
@@ -194,18 +196,21 @@ async def flood(asked: Asked, seconds: float) -> Seen:
 
 
 async def _tenant(session: aiohttp.ClientSession, tokens: list[str], seconds: float, seen: Seen) -> None:
-    began = time.monotonic() + random.uniform(0, 1 / PACE)
+    began, first = (
+        time.monotonic() + random.uniform(0, 1 / PACE),
+        random.randrange(CYCLE),
+    )  # or all would submit at once
     async with asyncio.TaskGroup() as group:
         for number in range(int(seconds * PACE)):
             await asyncio.sleep(max(0.0, began + number / PACE - time.monotonic()))
-            group.create_task(_ask(session, tokens, number, seen))
+            group.create_task(_ask(session, tokens, first + number, seen))
 
 
 async def _ask(session: aiohttp.ClientSession, tokens: list[str], number: int, seen: Seen) -> None:
     """Of five requests two lists, two single runs and one submission."""
     headers, began = {"Authorization": f"Bearer {tokens[number % len(tokens)]}"}, time.monotonic()
     try:
-        if number % 5 == 0:
+        if number % CYCLE == 0:
             answer = await session.post("/v1/workloads", json=JOB, headers=headers)
         else:
             path = "/v1/workloads?limit=20" if number % 2 else "/v1/workloads/waits"

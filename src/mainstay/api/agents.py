@@ -29,6 +29,7 @@ from mainstay.domain.artifact import Tree
 from mainstay.domain.errors import Denied, Forbidden, Invalid, MainstayError
 from mainstay.operations import agents as operations
 from mainstay.operations.lines import Line
+from mainstay.operations.pulse import OTHERS
 from mainstay.operations.secrets import Handing
 from mainstay.ports import Artifacts, WantedChanges
 from mainstay.wire import agent as wire
@@ -117,7 +118,7 @@ async def get_wanted(call: Caller, request: Request, since: Since = -1, wait: Wa
 async def _changes(call: Call, since: int, wait: float) -> WantedChanges:
     services, cluster = call.services, call.principal.cluster
     ends = services.clock.monotonic() + wait
-    with services.pulse.listener() as listener:
+    with services.pulse.listener(OTHERS) as listener:
         while True:
             changes = await services.offload(services.store.wanted_changes, cluster, since=since)
             left = ends - services.clock.monotonic()

@@ -26,8 +26,8 @@ UNKNOWN: Final = "unknown"
 MEMBER_SHARE: Final = 0.5
 """Of what a tenant may: one of its members leaves as much to the others."""
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-WRITE_COST: Final = 4
-"""So many reads is a write: it wakes the loops, and costs the platform four times as much (`make bench-overload`)."""
+WRITE_COST: Final = 8
+"""So many reads is a write: it wakes the loops, and costs the platform as much (`make bench-overload`)."""
 KNOWN_MAX: Final = 10_000
 
 

@@ -23,6 +23,7 @@ from mainstay.operations import stop as stopping
 from mainstay.operations import submit as submitting
 from mainstay.operations import turns
 from mainstay.operations.principal import Done, replayed, workload_for
+from mainstay.operations.pulse import News
 from mainstay.ports import Registries, Store, WorkloadFilter
 from mainstay.wire.requests import BulkSubmission, PlanRequest, PriorityRequest, Submission
 from mainstay.wire.views import BulkView, ExplanationView, Page, PlanView, TreeView, WorkloadView
@@ -60,7 +61,7 @@ async def _submit(call: Caller, submissions: Sequence[Submission], reply: Reply)
     result = await services.offload(
         _convert_and_submit, call, list(zip(submissions, files, strict=True)), now=services.clock.now(), reply=reply
     )
-    services.pulse.beat()
+    services.pulse.beat(News.SUBMITTED)
     return done(result, status=201)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from mainstay.domain.errors import DiskFailed, MainstayError
-from mainstay.operations.pulse import Listener
+from mainstay.operations.pulse import OTHERS, Listener, News
 from mainstay.operations.services import LoopServices
 from mainstay.ports import Clock
 
@@ -52,6 +52,7 @@ class Loop:
 
     name: str
     turn: Turn
+    woken_by: frozenset[News] = OTHERS
     close: Callable[[], Awaitable[None]] | None = None
     """Lets go of what is under way when the loop ends."""
 
@@ -67,7 +68,7 @@ async def forever(loop: Loop, services: LoopServices) -> None:
 
 async def _turns(loop: Loop, services: LoopServices) -> None:
     failures = 0
-    with services.pulse.listener() as listener:
+    with services.pulse.listener(loop.woken_by) as listener:
         while True:
             began = services.clock.monotonic()
             try:

@@ -57,20 +57,21 @@ def _decision_loop(services: Services, decision: Decision, *, holder: str) -> Lo
 
     async def turn() -> Due:
         try:
-            result = await services.offload(decisions.turn, services.store, services.clock, tenure, decision)
+            committed = await services.offload(decisions.turn, services.store, services.clock, tenure, decision)
         except Fenced:
             tenure.lost()
             raise
-        if result is None:
-            return Due(wait=decision.period_seconds, woken=decision.woken)
+        if committed is None:
+            return Due(wait=decision.period_seconds)
+        result = committed.result
         for refusal in result.refused:
             log.debug("action_refused", loop=decision.name, reason=refusal.reason.sentence)
         if result.applied:
-            services.pulse.beat()
+            services.pulse.beat(committed.news)
             log.debug("committed", loop=decision.name, applied=result.applied, version=result.version)
-        return Due(wait=0.0 if result.applied else decision.period_seconds, woken=decision.woken)
+        return Due(wait=0.0 if committed.again else decision.period_seconds)
 
-    return Loop(name=decision.name, turn=turn)
+    return Loop(name=decision.name, turn=turn, woken_by=decision.woken_by)
 
 
 def _brought_along(services: Services, cluster: Cluster, *, holder: str) -> Loop:

@@ -35,7 +35,11 @@ KINDS_NAMED = 8
 """Of GPUs, where none is of the kind that is asked for; and of flavors that were tried."""
 
 
-def schedule(snapshot: Snapshot, *, policy: str = DEFAULT_POLICY, changes_max: int = 500) -> tuple[Action, ...]:
+CHANGES_MAX = 500
+"""Of one turn, so that a commit stays short."""
+
+
+def schedule(snapshot: Snapshot, *, policy: str = DEFAULT_POLICY, changes_max: int = CHANGES_MAX) -> tuple[Action, ...]:
     """Allocate what fits, in the order of admission, and tell what does not fit why it waits.
 
     At most `changes_max` actions, so that a commit stays short; the next cycle goes on where this one ended. A
