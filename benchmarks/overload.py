@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -55,6 +58,7 @@ MEMBERS = 4
 """Of each tenant, as whom it asks in turns: the flood is not held by the limit of one member."""
 FLOOD_AT_ONCE = 200
 """Connections of the flood; where all are busy it has what a server that is too slow for it gives."""
+LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)\r\n")
 SETTLE_SECONDS = 1.0
 TOKENS = "tokens.json"
 DURABLE = ()
@@ -179,27 +183,47 @@ async def work(asked: Asked, seconds: float) -> Seen:
 
 
 async def flood(asked: Asked, seconds: float) -> Seen:
-    """Ask without regard to anything that is answered."""
-    seen, pace, ends = Seen(), TENANTS * PACE * TIMES, time.monotonic() + seconds
-    connector, tokens = aiohttp.TCPConnector(limit=FLOOD_AT_ONCE), asked.tokens()[FLOOD]
-    async with aiohttp.ClientSession(asked.url, connector=connector) as session, asyncio.TaskGroup() as group:
-        began, count, under_way = time.monotonic(), 0, set[asyncio.Task[None]]()
-        while (now := time.monotonic()) < ends:
-            while count < (now - began) * pace and len(under_way) < FLOOD_AT_ONCE:
-                task = group.create_task(_ask(session, tokens, count, seen))
-                under_way.add(task)
-                task.add_done_callback(under_way.discard)
-                count += 1
-            count = max(count, int((now - began) * pace) - FLOOD_AT_ONCE)
-            await asyncio.sleep(0.002)
+    """Ask without regard to what is answered. Requests are bytes made before: what the client computes is not measured."""
+    address, pace = urlsplit(asked.url), TENANTS * PACE * TIMES
+    tokens = asked.tokens()[FLOOD]
+    requests = [_written(number, tokens[number % len(tokens)]) for number in range(2 * CYCLE * len(tokens))]
+    seen, began, numbers = Seen(), time.monotonic(), itertools.count()
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        while (number := next(numbers)) < seconds * pace and (now := time.monotonic()) < began + seconds:
+            await asyncio.sleep(max(0.0, began + number / pace - now))
+            sent = time.monotonic()
+            writer.write(requests[number % len(requests)])
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = LENGTH.search(head)
+            assert length, head
+            await reader.readexactly(int(length[1]))
+            seen.note(int(head[9:12]), time.monotonic() - sent)
+        writer.close()
+
+    await asyncio.gather(*(ask() for _ in range(FLOOD_AT_ONCE)))
     return seen
 
 
+def _wish(number: int) -> tuple[str, str, bytes]:
+    """Method, path and body: of five requests two lists, two single runs and one submission."""
+    if number % CYCLE == 0:
+        return "POST", "/v1/workloads", json.dumps(JOB).encode()
+    return "GET", "/v1/workloads?limit=20" if number % 2 else "/v1/workloads/waits", b""
+
+
+def _written(number: int, token: str) -> bytes:
+    method, path, body = _wish(number)
+    headers = (
+        f"Host: here\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    )
+    return f"{method} {path} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + body
+
+
 async def _tenant(session: aiohttp.ClientSession, tokens: list[str], seconds: float, seen: Seen) -> None:
-    began, first = (
-        time.monotonic() + random.uniform(0, 1 / PACE),
-        random.randrange(CYCLE),
-    )  # or all would submit at once
+    began = time.monotonic() + random.uniform(0, 1 / PACE)
+    first = random.randrange(CYCLE)  # or all would submit at the same moment
     async with asyncio.TaskGroup() as group:
         for number in range(int(seconds * PACE)):
             await asyncio.sleep(max(0.0, began + number / PACE - time.monotonic()))
@@ -207,15 +231,11 @@ async def _tenant(session: aiohttp.ClientSession, tokens: list[str], seconds: fl
 
 
 async def _ask(session: aiohttp.ClientSession, tokens: list[str], number: int, seen: Seen) -> None:
-    """Of five requests two lists, two single runs and one submission."""
-    headers, began = {"Authorization": f"Bearer {tokens[number % len(tokens)]}"}, time.monotonic()
+    headers = {"Authorization": f"Bearer {tokens[number % len(tokens)]}", "Content-Type": "application/json"}
+    method, path, body = _wish(number)
+    began = time.monotonic()
     try:
-        if number % CYCLE == 0:
-            answer = await session.post("/v1/workloads", json=JOB, headers=headers)
-        else:
-            path = "/v1/workloads?limit=20" if number % 2 else "/v1/workloads/waits"
-            answer = await session.get(path, headers=headers)
-        async with answer:
+        async with session.request(method, path, data=body or None, headers=headers) as answer:
             await answer.read()
         seen.note(answer.status, time.monotonic() - began)
     except (OSError, aiohttp.ClientError, TimeoutError):
