@@ -172,7 +172,7 @@ def up(**settings: Any) -> int:
     default=50,
     show_default=True,
     metavar="NUMBER",
-    help="So many requests a second of a tenant are answered by this replica, half as many of one member; 0: no limit.",
+    help="Reads a second of a tenant that this replica answers, half as many of one member; a write is eight reads; 0: no limit.",
 )
 @click.option("--local-cluster", is_flag=True, help="This machine runs pods, as a cluster of its own.")
 def server(**settings: Any) -> int:

@@ -82,7 +82,7 @@ class Pacing:
         of_member = self._members.wait(member, now=now)
         if seconds := max(of_member, self._tenants.wait(owner.tenant, now=now)):
             who, most = (owner.name, self._most * MEMBER_SHARE) if of_member else (owner.tenant, self._most)
-            msg = f"more than {most:g} requests a second of {who}"
+            msg = f"more than {most:g} requests a second of {who}, a write counting as {WRITE_COST}"
             hint = "come back in a moment; ask for pages, in bulk or for a stream instead of one by one"
             raise TooFast(msg, object_=who, hint=hint, numbers=_numbers(most, seconds))
         cost = 1 if method in READS else WRITE_COST

@@ -97,7 +97,7 @@ class Services:
     registries: Registries | None = None
     """Who says which digest a tag means when a job is submitted; None: tags are kept as they are."""
     rate_max: int = 0
-    """So many requests a second of a tenant are answered by this process; 0: no limit."""
+    """So many reads a second of a tenant are answered by this process; 0: no limit."""
 
     async def renewed(self, principal: Principal) -> Principal:
         """The same caller as of now. Raises Unauthenticated once the token behind it has ended."""

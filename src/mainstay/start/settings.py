@@ -60,7 +60,7 @@ class Settings:
     allow_toleration: tuple[str, ...] = ()
     """Keys of taints that jobs may tolerate; empty: any that is not the system's."""
     rate_max: int = 0
-    """So many requests a second of one tenant are answered, half as many of one member; 0: no limit."""
+    """So many reads a second of one tenant are answered, half as many of one member; a write counts as eight. 0: no limit."""
     local_cluster: bool = True
     log_level: str = "info"
 

@@ -12,7 +12,6 @@ import pytest
 from mainstay.api import limits, logs
 from mainstay.api.app import create_api
 from mainstay.api.limits import Sockets, Streams
-from mainstay.api.pace import WRITE_COST
 from mainstay.domain.errors import Unavailable
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
