@@ -519,7 +519,7 @@ LIMITS = (
     ),
     plant(
         "a flood is looked up before it is refused",
-        ("api/auth.py", "known = self._pacing.owner(headers)", "known = None"),
+        ("api/auth.py", "known = self._pacing.owner(credential)", "known = None"),
         found_by="unit/api/test_pace.py::test_what_is_refused_is_not_looked_up_until_it_may_ask_again",
     ),
     plant(

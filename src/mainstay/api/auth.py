@@ -10,9 +10,9 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mainstay.api.denials import note_denial, note_stranger
-from mainstay.api.pace import HEALTH, UNKNOWN, Owner, Pacing
+from mainstay.api.pace import HEALTH, PAGES, UNKNOWN, Owner, Pacing
 from mainstay.api.problems import refusal_response
-from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated, Unavailable
+from mainstay.domain.errors import Forbidden, MainstayError, TooFast, Unauthenticated, Unavailable
 from mainstay.operations import agents, sign_in, tokens
 from mainstay.operations.offload import in_lane
 from mainstay.operations.principal import Principal
@@ -23,6 +23,8 @@ from mainstay.wire import agent as wire
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 GUARDED = ("/v1/", "/endpoints/", "/metrics")
 """Requests to these paths need a token. `/endpoints/` is the gateway; the pages of endpoints guard themselves."""
+HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+ASSETS = "/static/"
 OPEN = frozenset(
     {"/v1/openapi.json", "/v1/schema/job", "/v1/sign-in/ways", "/v1/sign-in/device", "/v1/sign-in/device/token"}
 )
@@ -54,39 +56,52 @@ class Authentication:
                 await refusal_response(await self._on_record(scope, error))(scope, receive, send)
                 return
             scope.setdefault("state", {})["principal"] = principal
-            with in_lane(Owner.of(principal).lane):
-                await self._app(scope, receive, send)
+            lane = Owner.of(principal).lane
         else:
-            with in_lane(HEALTH):
-                await self._app(scope, receive, send)
+            try:
+                lane = self._lane_of_page(scope)
+            except TooFast as error:
+                await refusal_response(error)(scope, receive, send)
+                return
+        with in_lane(lane):
+            await self._app(scope, receive, send)
+
+    def _lane_of_page(self, scope: Scope) -> str:
+        """Of what needs no token. Whose cookie is known has no more pages than other answers: raises TooFast."""
+        if scope["type"] != "http" or scope["path"] in HEALTH_PATHS:
+            return HEALTH
+        known = self._pacing.owner(_cookie(Headers(scope=scope), self._cookie))
+        if known and not scope["path"].startswith(ASSETS):
+            self._pacing.count(known, scope["method"])
+        return known.lane if known else PAGES
 
     async def _in_turn(self, headers: Headers, method: str) -> Principal:
         """Whoever asks, and may ask now: a credential that is known is looked up only where its owner is not too fast.
 
         Raises TooFast, and as `_principal`.
         """
-        known = self._pacing.owner(headers)
+        credential = _token(headers) or _cookie(headers, self._cookie)
+        known = self._pacing.owner(credential)
         if known:
             self._pacing.count(known, method)
         try:
             with in_lane(known.lane if known else UNKNOWN):
                 principal = await self._principal(headers, method)
         except Unauthenticated:
-            self._pacing.refused(headers)
+            self._pacing.refused(credential)
             raise
         owner = Owner.of(principal)
-        self._pacing.found(headers, owner)
         if not known:
             self._pacing.count(owner, method)
+        self._pacing.found(credential, owner)
         return principal
 
     async def _principal(self, headers: Headers, method: str) -> Principal:
         """Raises Unauthenticated, or Forbidden for a write that another site may have sent (security.md F2)."""
-        authorization = headers.get("authorization")
-        if authorization is not None:
-            scheme, _, token = authorization.partition(" ")
-            principal = await self._bearer(token.strip()) if scheme.lower() == "bearer" else None
-            if principal is None and token.strip().startswith(wire.TOKEN_PREFIX):
+        if "authorization" in headers:
+            token = _token(headers)
+            principal = await self._bearer(token) if token else None
+            if principal is None and token.startswith(wire.TOKEN_PREFIX):
                 msg = "this token of an agent is not valid: it was replaced, or its cluster was removed"
                 raise Unauthenticated(msg, hint=agents.TOKEN_HINT)
             if principal is None:
@@ -146,6 +161,12 @@ def _require_own_origin(headers: Headers, url: str) -> None:
     if origin is not None and origin != url:
         msg = "a connection of a browser must come from our own page"
         raise Forbidden(msg, hint="send the header Authorization: Bearer TOKEN, without Origin")
+
+
+def _token(headers: Headers) -> str:
+    """What is sent as a bearer token, however it is set in its header; empty if nothing is."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _cookie(headers: Headers, name: str) -> str:

@@ -15,8 +15,11 @@ KEPT_MAX: Final = 10_000
 class Buckets:
     """So much a second for each key, in memory: what is left of it is forgotten with the process."""
 
-    def __init__(self, *, per_second: float) -> None:
+    def __init__(self, *, per_second: float, largest: float = 0.0) -> None:
+        """`largest`: what is spent at once, where that may be more than a burst."""
         self._per_second = per_second
+        self._ahead = BURST_SECONDS + max(BURST_SECONDS, largest / per_second)
+        """Seconds until a bucket is full again, at most."""
         self._full_at: dict[str, float] = {}
 
     def wait(self, key: str, *, now: float) -> float:
@@ -26,7 +29,7 @@ class Buckets:
     def spend(self, key: str, amount: float, *, now: float) -> None:
         """Take from what the key has left, once it may. A last amount may be more than that: it is waited for afterwards.
 
-        It is at most what a burst may be.
+        It is at most what a burst may be, or `largest`.
         """
         self._full_at[key] = self._full(key, now) + amount / self._per_second
         if len(self._full_at) > KEPT_MAX:
@@ -39,4 +42,4 @@ class Buckets:
         counts as empty then, so that the key goes on at its pace.
         """
         full_at = self._full_at.get(key, now)
-        return max(full_at, now) if full_at <= now + 2 * BURST_SECONDS else now + BURST_SECONDS
+        return max(full_at, now) if full_at <= now + self._ahead else now + BURST_SECONDS

@@ -12,15 +12,15 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.datastructures import Headers
-
 from mainstay.api.buckets import Buckets
 from mainstay.domain.errors import TooFast
 from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
 
 HEALTH: Final = "health"
-"""The lane of what needs no token: of that, only whether the database answers asks it."""
+"""The lane of those who ask whether the platform is well."""
+PAGES: Final = "pages"
+"""The lane of pages and sign-ins of whoever is not known."""
 UNKNOWN: Final = "unknown"
 """The lane in which credentials are looked up for the first time: who has none that is valid holds up nobody who is known."""
 MEMBER_SHARE: Final = 0.5
@@ -54,25 +54,25 @@ class Pacing:
     def __init__(self, services: Services) -> None:
         self._clock = services.clock
         self._most = services.rate_max
-        self._tenants = Buckets(per_second=services.rate_max or math.inf)
-        self._members = Buckets(per_second=services.rate_max * MEMBER_SHARE or math.inf)
+        self._tenants = Buckets(per_second=services.rate_max or math.inf, largest=WRITE_COST)
+        self._members = Buckets(per_second=services.rate_max * MEMBER_SHARE or math.inf, largest=WRITE_COST)
         self._owners = OrderedDict[bytes, Owner]()
 
-    def owner(self, headers: Headers) -> Owner | None:
-        """Whose the credential of a request was; None if it is not known yet."""
-        return self._owners.get(_digest(headers))
+    def owner(self, credential: str) -> Owner | None:
+        """Whose a token or cookie was; None if it is not known yet."""
+        return self._owners.get(_digest(credential))
 
-    def found(self, headers: Headers, owner: Owner) -> None:
-        """It is looked up."""
-        digest = _digest(headers)
+    def found(self, credential: str, owner: Owner) -> None:
+        """It is looked up, and counted."""
+        digest = _digest(credential)
         self._owners[digest] = owner
         self._owners.move_to_end(digest)
         if len(self._owners) > KNOWN_MAX:
             self._owners.popitem(last=False)
 
-    def refused(self, headers: Headers) -> None:
+    def refused(self, credential: str) -> None:
         """It opens nothing any more."""
-        self._owners.pop(_digest(headers), None)
+        self._owners.pop(_digest(credential), None)
 
     def count(self, owner: Owner, method: str) -> None:
         """One more request. Raises TooFast, and then it does not count."""
@@ -90,8 +90,7 @@ class Pacing:
         self._tenants.spend(owner.tenant, cost, now=now)
 
 
-def _digest(headers: Headers) -> bytes:
-    credential = headers.get("authorization") or headers.get("cookie", "")
+def _digest(credential: str) -> bytes:
     return hashlib.blake2b(credential.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

@@ -6,6 +6,7 @@ signature has been verified; keys and addresses that it brings along (`jwk`, `jk
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -29,6 +30,7 @@ LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 LOGOUT_SECONDS_MAX: Final = 3_600
 """Such a token lasts no longer, so that it has ended long before we forget that it was used; providers give it two minutes."""
 TOKEN_CHARACTERS_MAX: Final = 16 * 1024
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 LEEWAY_SECONDS: Final = 60
 """By so much two clocks may differ."""
 RSA_BITS_MIN: Final = 2048
@@ -70,6 +72,10 @@ def header_of(token: str, *, types: frozenset[str] = TYPES) -> Header:
     """Raises Unauthenticated for what no issuer of ours would make. `types`: what `typ` may say if it says anything."""
     if len(token) > TOKEN_CHARACTERS_MAX:
         _refuse(f"it has more than {TOKEN_CHARACTERS_MAX} characters")
+    if not _PLAIN.fullmatch(token):
+        _refuse(
+            "it is not three parts of base64url (RFC 7515)"
+        )  # PyJWT overlooks what is none: one token in many spellings
     try:
         header = jwt.get_unverified_header(token)
     except jwt.InvalidTokenError:

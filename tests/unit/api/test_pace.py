@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,15 @@ import pytest
 
 from mainstay.api import limits, logs
 from mainstay.api.app import create_api
+from mainstay.api.auth import Authentication
+from mainstay.api.buckets import BURST_SECONDS
 from mainstay.api.limits import Sockets, Streams
-from mainstay.domain.errors import Unavailable
+from mainstay.api.pace import MEMBER_SHARE, WRITE_COST, Owner, Pacing
+from mainstay.domain.errors import TooFast, Unavailable
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
 from mainstay.operations.principal import Principal
+from mainstay.operations.sessions import cookie_name
 from tests.clock import ManualClock
 from tests.unit.api.conftest import PEOPLE, Api, site_of
 from tests.unit.api.test_routes import is_problem
@@ -80,6 +85,59 @@ async def test_a_write_counts_as_much_as_it_costs(paced: Api):
     assert [answer.status_code for answer in written] == [422, 422] + [429] * (RATE - 2)
     assert await answered(paced, token="admin-token") == 1
     assert "physics" in (await paced.ask("GET", PATH, token="admin-token")).json()["detail"]
+
+
+@pytest.mark.parametrize("rate", range(1, 9))
+async def test_writes_keep_to_the_pace_at_every_rate(api: Api, rate: int):
+    clock = ManualClock()
+    pacing, owner, went = (
+        Pacing(replace(api.services, rate_max=rate, clock=clock)),
+        Owner("lane", "physics", "alice"),
+        0,
+    )
+    for _ in range(600):
+        with contextlib.suppress(TooFast):
+            pacing.count(owner, "POST")
+            went += 1
+        clock.advance(0.1)
+    assert went <= (60 + BURST_SECONDS) * rate * MEMBER_SHARE / WRITE_COST + 1
+
+
+async def test_a_token_is_known_however_it_is_set_in_its_header(paced: Api):
+    asked = list[str]()
+    app = create_api(replace(paced.services, authenticate=lambda token: (asked.append(token), PEOPLE.get(token))[1]))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=paced.services.url) as http:
+        for spaces in range(1, 40):
+            await http.get(
+                PATH, headers={"Authorization": f"{'bearer' if spaces % 2 else 'Bearer'}{' ' * spaces}user-token"}
+            )
+    assert len(asked) == RATE + 1
+
+
+async def test_a_page_of_whom_one_knows_counts_and_asking_after_health_does_not(paced: Api):
+    cookie = {"Cookie": f"{cookie_name(paced.services.system, secure=False)}=user-cookie"}
+    pacing = Pacing(paced.services)
+    pacing.found("user-cookie", Owner("tenant physics", "physics", "alice"))
+    lanes = list[str]()
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        lanes.append(scope["path"])
+
+    door = Authentication(inner, services=paced.services)
+    door._pacing = pacing
+    sent = list[Any]()
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("status"))
+
+    async def ask(path: str) -> None:
+        headers = [(name.lower().encode(), value.encode()) for name, value in cookie.items()]
+        await door({"type": "http", "method": "GET", "path": path, "headers": headers}, None, send)  # type: ignore[arg-type]
+
+    for path in ["/runs"] * 20 + ["/readyz"] * 20:
+        await ask(path)
+    assert (lanes.count("/runs"), lanes.count("/readyz")) == (RATE + 1, 20)
+    assert sent.count(429) == 20 - (RATE + 1)
 
 
 async def test_a_known_credential_that_opens_nothing_any_more_is_forgotten(paced: Api):
