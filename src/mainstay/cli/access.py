@@ -275,6 +275,11 @@ def remove_group(group_name: str, *, project: str, as_json: bool) -> None:
     say(f"group {group_name} has no role {f'in project {project}' if project else 'in the tenant'} any more")
 
 
+def _id_of(_: click.Context, __: click.Parameter, text: str) -> str:
+    """The id in what was given: a token that somebody has found is neither sent anywhere nor printed again."""
+    return text.split("_")[1] if text.startswith("mst_") and text.count("_") > 1 else text
+
+
 @click.group()
 def token() -> None:
     """List, make and revoke tokens: your own, or, if you administer members, those of all."""
@@ -307,7 +312,7 @@ def list_tokens(*, as_json: bool) -> None:
 
 
 @token.command(name="show")
-@click.argument("token_id", metavar="TOKEN")
+@click.argument("token_id", metavar="TOKEN", callback=_id_of)
 @json_option
 def show_token(token_id: str, *, as_json: bool) -> None:
     """Show what a token allows at most, and what its runs have used of that. TOKEN is its id, as `token list` shows it."""
@@ -395,10 +400,10 @@ def create_token(
 
 
 @token.command(name="revoke")
-@click.argument("token_id", metavar="TOKEN")
+@click.argument("token_id", metavar="TOKEN", callback=_id_of)
 @json_option
 def revoke_token(token_id: str, *, as_json: bool) -> None:
-    """End a token at once, everywhere. TOKEN is its id, as `token list` shows it, never the token itself."""
+    """End a token at once, everywhere. TOKEN is its id, as `token list` shows it; of a whole one the id is taken."""
     from mainstay.sdk.client import Client
 
     with Client() as client:

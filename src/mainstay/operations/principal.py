@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mainstay.domain.access import AGENT_PERMISSIONS, MAINTAINER, NO_CAPS, ROLES, USER, Caps, Permission
+from mainstay.domain.access import AGENT_PERMISSIONS, NO_CAPS, ROLES, USER, Caps, Permission
 from mainstay.domain.errors import Conflict, Forbidden
 from mainstay.domain.plan import Action, Idempotency, Plan
 from mainstay.domain.workload import Workload
@@ -74,9 +74,9 @@ class Principal:
             self.caps.projects is None or project in self.caps.projects
         ):
             msg = f"the role {self.role or 'none'} may not {permission}{here}"
-        else:
-            msg = f"this token may not {permission}{here}"
-        raise Forbidden(msg, object_=self.name, hint=_whom_to_ask(permission))
+            raise Forbidden(msg, object_=self.name, hint=_whom_to_ask(permission))
+        msg = f"this token may not {permission}{here}"
+        raise Forbidden(msg, object_=self.name, hint="it is limited: mainstay token show ID; use another that may")
 
     @property
     def anywhere(self) -> frozenset[Permission]:
@@ -93,8 +93,7 @@ def _whom_to_ask(permission: Permission) -> str:
     if permission is Permission.MANAGE:
         return "ask an administrator of the platform"
     needed = next((role for role, allowed in ROLES.items() if permission in allowed), USER)
-    whom = "an administrator of the tenant" if needed not in {USER, MAINTAINER} else "a member of the tenant who may"
-    return f"ask {whom} for the role {needed!r}: mainstay member list"
+    return f"ask an administrator of the tenant for the role {needed!r}: mainstay member list"
 
 
 def workload_for(store: Store, principal: Principal, reference: str, permission: Permission) -> Workload:

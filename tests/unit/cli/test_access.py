@@ -119,3 +119,15 @@ def test_what_is_used_of_the_caps_of_a_token_is_listed_and_shown(site: Site) -> 
     assert "2 of 8: asked for by its open runs" in shown
     assert "0 of 2.5 spent, 0.5 more reserved for its open runs" in shown
     assert "no such token" in mainstay("token", "show", "nope").stderr
+
+
+def test_a_whole_token_that_was_found_is_revoked_and_not_printed_again(site: Site) -> None:
+    made = mainstay("token", "create", "--json", "leaked")
+    whole = json.loads(made.stdout)["token"]
+    shown = mainstay("token", "show", whole)
+    revoked = mainstay("token", "revoke", whole)
+    assert (shown.returncode, revoked.returncode) == (0, 0)
+    assert f"token {whole.split('_')[1]} is revoked" in revoked.stderr
+    assert whole not in shown.stdout + shown.stderr + revoked.stdout + revoked.stderr
+    again = mainstay("token", "show", whole + "x")
+    assert "revoked" in again.stdout
