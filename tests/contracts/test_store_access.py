@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -344,6 +345,54 @@ def test_a_link_is_spent_once_and_what_a_token_began_ends_with_it(scene: Scene) 
     scene.now += 2 * 86_400 * SECOND
     scene.applied(token("t2"))
     assert [one.id for one in scene.store.tokens(tenant=TENANT)] == ["t1", "t2"]
+
+
+def made_with(parent: str, id_: str, *, kind: TokenKind = TokenKind.SESSION, of: str = "carol") -> AddToken:
+    made = token(id_, of)
+    return replace(made, token=replace(made.token, kind=kind, parent=parent))
+
+
+def revoke(id_: str) -> RevokeToken:
+    return RevokeToken(tenant=TENANT, id=id_, reason=WHY)
+
+
+def good(scene: Scene) -> list[str]:
+    """The tokens that open something yet."""
+    return [one.id for one in scene.store.tokens(tenant=TENANT) if not one.revoked_at and one.expires_at > scene.now]
+
+
+def test_what_was_made_with_a_token_ends_with_it_however_many_lie_between(scene: Scene) -> None:
+    scene.applied(member("carol", USER), token("t1"), token("t2"))
+    scene.applied(made_with("t1", "a"), made_with("t2", "other"))
+    scene.applied(made_with("a", "b"))
+    scene.applied(made_with("b", "c"), made_with("b", "l", kind=TokenKind.LINK))
+    scene.applied(revoke("b"))
+    assert good(scene) == ["t1", "t2", "a", "other"]
+    scene.applied(made_with("a", "d"))
+    scene.applied(made_with("d", "e"))
+    scene.applied(revoke("t1"))
+    assert good(scene) == ["t2", "other"]
+
+
+def test_nobody_makes_so_many_sessions_one_with_another_that_the_first_cannot_be_revoked(scene: Scene) -> None:
+    many = sys.getrecursionlimit() + 100
+    scene.applied(member("carol", USER), token("s0"))
+    scene.applied(*(made_with(f"s{number}", f"s{number + 1}") for number in range(many)))
+    assert len(good(scene)) == many + 1
+    scene.applied(revoke("s0"))
+    assert good(scene) == []
+
+
+@pytest.mark.parametrize("ended", ["revoked", "expired", "gone", "of another member"])
+def test_nothing_is_made_with_a_token_that_has_ended_meanwhile(scene: Scene, ended: str) -> None:
+    scene.applied(member("carol", USER), member("bob", USER), token("t1"))
+    meanwhile = {"revoked": (revoke("t1"),), "gone": (leave("carol"), member("carol", USER))}
+    scene.applied(*meanwhile.get(ended, ()))
+    if ended == "expired":
+        scene.now = NOON + 90 * SECOND
+    late = made_with("t1", "l1", kind=TokenKind.LINK, of="bob" if ended == "of another member" else "carol")
+    assert refusal(scene, late) is Code.TOKEN_SPENT
+    assert scene.store.authority("l1") is None
 
 
 def test_tokens_of_a_session_at_a_provider_are_those_of_that_provider_and_session_whoever_has_them(

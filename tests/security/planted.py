@@ -193,6 +193,12 @@ TOKENS = (
         found_by=ACCESS + "test_a_revoked_token_is_refused_at_the_next_request_and_says_so",
     ),
     plant(
+        "a revoked token ends only what was made with it itself",
+        ("store/access.py", ".where(table.c.parent == line.c.id)", ".where(table.c.parent.in_(ids))"),
+        found_by="contracts/test_store_access.py"
+        "::test_what_was_made_with_a_token_ends_with_it_however_many_lie_between[sqlite]",
+    ),
+    plant(
         "the cookie of a session is a key of the API",
         ("operations/tokens.py", "not true or authority.token.kind is not kind:", "not true:"),
         found_by=ACCESS + "test_a_cookie_is_no_key_and_a_link_opens_nothing_but_a_session",

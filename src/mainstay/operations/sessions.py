@@ -35,9 +35,15 @@ class Session:
 
 
 def link(store: Store, principal: Principal, *, now: int) -> str:
-    """A code that signs `principal` in, once, within ten minutes, to no more than they may now."""
+    """A code that signs `principal` in, once, within ten minutes, to no more than they may now.
+
+    Raises Unauthenticated if what they came with has ended since they were let in.
+    """
     code, made = _made(store, principal, TokenKind.LINK, parent=principal.token, now=now)
-    store.commit(Plan(actor=principal.name, now=now, actions=(made,), atomic=True))
+    try:
+        store.commit(Plan(actor=principal.name, now=now, actions=(made,), atomic=True))
+    except Conflict as error:
+        raise Unauthenticated(error.message, object_=principal.token, hint=tokens.REPLACE_HINT) from error
     return code
 
 

@@ -137,11 +137,19 @@ def load_people(
         for row in queries.fetch(connection, query):
             world.members[row["tenant"], row["name"]] = cast("MemberRow", row)
     table = tables.tokens
-    chosen = [sa.or_(table.c.id == id_, table.c.parent == id_) for id_ in map(codec.storable, sorted(tokens))]
+    chosen = [_is_of_line(batch) for batch in queries.batches({codec.storable(id_) for id_ in tokens})]
     chosen += [sa.and_(table.c.tenant == tenant, table.c.member == member) for tenant, member in sorted(tokens_of)]
     for condition in chosen:
         for row in queries.fetch(connection, sa.select(table).where(condition)):
             world.tokens[row["id"]] = cast("TokenRow", row)
+
+
+def _is_of_line(ids: Collection[str]) -> sa.ColumnElement[bool]:
+    """One of these tokens, or made with one of them through however many others. O(those), by the index of parents."""
+    table = tables.tokens
+    line = sa.select(table.c.id).where(table.c.id.in_(ids)).cte("line", recursive=True)
+    line = line.union(sa.select(table.c.id).where(table.c.parent == line.c.id))
+    return table.c.id.in_(sa.select(line.c.id))
 
 
 def _load_tenant(connection: sa.Connection, world: World, tenant: str) -> None:

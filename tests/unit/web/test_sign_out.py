@@ -14,7 +14,7 @@ import pytest
 from mainstay.domain.access import PLATFORM_ADMIN, ROLES, TokenKind
 from mainstay.domain.errors import Conflict, Unavailable
 from mainstay.domain.identity import Identity
-from mainstay.domain.plan import Plan, RevokeToken, SetMember
+from mainstay.domain.plan import AddToken, Plan, RevokeToken, SetMember
 from mainstay.identity import Client, OpenId
 from mainstay.operations import sessions, sign_in, sign_out, tokens
 from mainstay.operations.services import Services
@@ -115,6 +115,38 @@ async def test_the_end_of_one_session_ends_no_other_and_that_of_a_subject_all_of
     assert [await platform.signed_in(one) for one in (here, there, theirs)] == [False, True, True]
     await platform.tell(signed_out(keys.rsa, jti="2", sid=None))
     assert [await platform.signed_in(one) for one in (here, there, theirs)] == [False, False, True]
+
+
+async def test_what_a_session_has_opened_ends_with_it_however_many_lie_between(platform: Platform, keys: Keys) -> None:
+    store, now = platform.services.store, platform.services.clock.now()
+    cookies = [platform.cookie("u-1", "s-1")]
+    for _ in range(3):
+        answer = await platform.http.post("/v1/sign-in", headers=by_page(platform, cookies[-1]))
+        assert answer.status_code == 201
+        cookies.append(sessions.exchange(store, answer.json()["url"].partition("#")[2], now=now))
+    other = platform.cookie("u-1", "s-2")
+    assert [await platform.signed_in(one) for one in (*cookies, other)] == [True] * 5
+    await platform.tell(signed_out(keys.rsa))
+    assert [await platform.signed_in(one) for one in (*cookies, other)] == [False] * 4 + [True]
+
+
+async def test_a_session_that_ends_while_it_asks_for_a_link_gets_none(
+    platform: Platform, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = platform.services.store
+    cookie, commit = platform.cookie("u-1", "s-1"), store.commit
+    (session,) = store.tokens_of_session(issuer=ISSUER, session="s-1")
+    ends = RevokeToken(tenant=TENANT, id=session.id, reason=WHY)
+
+    def late(plan: Plan) -> Any:
+        if any(isinstance(action, AddToken) for action in plan.actions):
+            commit(replace(plan, actions=(ends,)))
+        return commit(plan)
+
+    monkeypatch.setattr(store, "commit", late)
+    answer = await platform.http.post("/v1/sign-in", headers=by_page(platform, cookie))
+    assert (answer.status_code, answer.json()["hint"]) == (401, tokens.REPLACE_HINT)
+    assert [one.kind for one in store.tokens(tenant=TENANT)] == [TokenKind.SESSION]
 
 
 async def test_a_session_of_somebody_else_does_not_end_whatever_its_name(platform: Platform, keys: Keys) -> None:
@@ -221,13 +253,17 @@ async def test_without_a_provider_nobody_tells_us_anything(tmp_path: Path) -> No
             assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
 
 
-async def signed_out_of(platform: Platform, cookie: str) -> str:
-    """Where the page goes on to."""
+def by_page(platform: Platform, cookie: str) -> dict[str, str]:
+    """The headers with which our page writes in that session."""
     session = sessions.session(platform.services.store, cookie, now=platform.services.clock.now())
     assert session is not None
     name = cookie_name(platform.services.system, secure=False)
-    headers = {**OURS, FORM_HEADER: session.form_token, "Cookie": f"{name}={cookie}"}
-    answer = await platform.http.post("/sign-out", headers=headers)
+    return {**OURS, FORM_HEADER: session.form_token, "Cookie": f"{name}={cookie}"}
+
+
+async def signed_out_of(platform: Platform, cookie: str) -> str:
+    """Where the page goes on to."""
+    answer = await platform.http.post("/sign-out", headers=by_page(platform, cookie))
     assert answer.status_code == 200
     assert not await platform.signed_in(cookie)
     return str(answer.json()["go_to"])

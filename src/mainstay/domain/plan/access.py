@@ -131,7 +131,7 @@ class RemoveMember(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddToken(Action):
-    """Put a token on record. Refused if its member is not there, or may more than `within`."""
+    """Put a token on record. Refused if its member is not there, or may more than `within`, or its parent has ended."""
 
     token: NewToken
     within: frozenset[Permission]

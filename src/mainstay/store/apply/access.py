@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import Final
 
@@ -185,7 +186,7 @@ def remove_group_role(world: World, action: RemoveGroupRole) -> Reason | None:
 
 
 def add_token(world: World, action: AddToken) -> Reason | None:
-    """For a member who is there."""
+    """For a member who is there, with a token of theirs that is still good: whoever makes it was let in before that was known."""
     token = action.token
     row = world.members.get((token.tenant, token.member))
     if row is None:
@@ -195,6 +196,9 @@ def add_token(world: World, action: AddToken) -> Reason | None:
         return refusal
     if token.id in world.tokens:
         return Reason(code=Code.DUPLICATE, object=token.id)
+    parent = world.tokens.get(token.parent)
+    if token.parent and (parent is None or parent["member"] != token.member or not _good(world, token.tenant, parent)):
+        return Reason(code=Code.TOKEN_SPENT, object=token.parent)
     _forget_sessions(world, token.tenant, token.member)
     world.put_token(codec_access.token_row(token, created_at=world.now, created_by=world.actor))
     world.log("token", token.id, action.reason, tenant=token.tenant)
@@ -215,18 +219,26 @@ def revoke_token(world: World, action: RevokeToken) -> Reason | None:
 def spend_token(world: World, action: SpendToken) -> Reason | None:
     """What it opens is made by the rest of the plan, which holds only if this does. No event: nothing has changed for anybody."""
     row = world.tokens.get(action.id)
-    if row is None or row["tenant"] != action.tenant or row["revoked_at"] or row["expires_at"] <= world.now:
+    if row is None or not _good(world, action.tenant, row):
         return Reason(code=Code.TOKEN_SPENT, object=action.id)
     world.put_token({**row, "revoked_at": world.now})
     return None
 
 
 def revoke(world: World, row: TokenRow) -> None:
-    """With the links and sessions that were made with it, and theirs."""
-    if not row["revoked_at"]:
-        world.put_token({**row, "revoked_at": world.now})
-    for child in [child for child in world.tokens.values() if child["parent"] == row["id"]]:
-        revoke(world, child)
+    """With the links and sessions that were made with it, and theirs: all of that line are in the world."""
+    made_with: defaultdict[str, list[TokenRow]] = defaultdict(list)
+    for one in world.tokens.values():
+        made_with[one["parent"]].append(one)
+    line = [row]
+    for one in line:  # It grows. No recursion: whoever makes a thousand sessions one with another would get around it.
+        if not one["revoked_at"]:
+            world.put_token({**one, "revoked_at": world.now})
+        line += made_with[one["id"]]
+
+
+def _good(world: World, tenant: str, row: TokenRow) -> bool:
+    return row["tenant"] == tenant and not row["revoked_at"] and row["expires_at"] > world.now
 
 
 def _forget_sessions(world: World, tenant: str, member: str) -> None:
