@@ -56,7 +56,8 @@ def listening(command: F) -> F:
             multiple=True,
             callback=_ranges,
             metavar="RANGE",
-            help="Webhooks may be sent there too, e.g. 10.1.0.0/16; with 127.0.0.0/8 over plain http. May be repeated.",
+            help="Webhooks may be sent, and registries may send us, there too, e.g. 10.1.0.0/16; with 127.0.0.0/8 by plain http."
+            " May be repeated.",
         ),
         click.option(
             "--audit-anchor",

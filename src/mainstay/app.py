@@ -276,7 +276,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
         open_max=settings.open_max,
         anchors=open_anchors(settings.audit_anchor or parts.artifacts_url, system=system),
         permitted=Permitted(repositories=settings.allow_image, tolerations=settings.allow_toleration),
-        registries=registries(settings),
+        registries=registries(settings, parts.outbound),
         rate_max=settings.rate_max,
     )
     api = create_api(services)

@@ -1,4 +1,4 @@
-"""Requests to addresses that tenants give: https to a checked address, and to that very one (security.md E3).
+"""Requests to addresses that tenants and registries give: https to a checked address, and to that very one (security.md E3).
 
 A name is resolved once for each connection, all of its answers are judged, and the connection goes to one of those. Whoever
 answers something else a moment later changes nothing. TLS and the header `Host` keep the name. Nothing is followed, nothing is
@@ -27,6 +27,8 @@ ANSWER_SECONDS = 15.0
 """For the whole of a request. Source: Standard Webhooks, "Request timeouts": 15 to 30."""
 ANSWER_BYTES_MAX = 16 << 10
 """Of an answer so much is read; nobody needs more of it than to see what went wrong."""
+SIGNED_URL_CHARACTERS_MAX = 8_000
+"""Object stores take requests whose permission, a token and a signature, is in the URL."""
 RESOLVERS = 16
 """Threads in which names are looked up: a slow name server of one tenant takes none of those that others need."""
 
@@ -66,10 +68,19 @@ class Outbound:
 
     async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Heard:
         """As in `ports.Outbound`."""
-        target = target_of(url, plain=self._plain)
+        return await self._heard("POST", target_of(url, plain=self._plain), headers, body, ANSWER_BYTES_MAX)
+
+    async def get(self, url: str, *, headers: Mapping[str, str], most: int) -> Heard:
+        """As in `ports.Outbound`."""
+        target = target_of(url, plain=self._plain, characters_max=SIGNED_URL_CHARACTERS_MAX)
+        return await self._heard("GET", target, headers, None, most)
+
+    async def _heard(
+        self, method: str, target: Target, headers: Mapping[str, str], body: bytes | None, most: int
+    ) -> Heard:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._posted(target, headers, body)
+                return await self._sent(method, target, headers, body, most)
         except TimeoutError as error:
             msg = f"{target.host} did not answer within {ANSWER_SECONDS:.0f} s"
             raise Unavailable(msg, object_="url") from error
@@ -81,7 +92,9 @@ class Outbound:
         """Look up no more names."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _posted(self, target: Target, headers: Mapping[str, str], body: bytes) -> Heard:
+    async def _sent(
+        self, method: str, target: Target, headers: Mapping[str, str], body: bytes | None, most: int
+    ) -> Heard:
         """On a connection of its own: one that was kept open would go to where the name led before."""
         lines = {"Host": target.authority, "User-Agent": f"mainstay/{__version__}", "Connection": "close", **headers}
         backend = _Pinned(functools.partial(self._addresses, target))
@@ -93,14 +106,14 @@ class Outbound:
                 scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
             )
             async with pool.stream(
-                "POST", url, headers=list(lines.items()), content=body, extensions={"timeout": waits}
+                method, url, headers=list(lines.items()), content=body, extensions={"timeout": waits}
             ) as answer:
-                content = b""
+                content = bytearray()
                 async for part in answer.aiter_stream():
                     content += part
-                    if len(content) >= ANSWER_BYTES_MAX:
+                    if len(content) >= most:
                         break
-                return Heard(status=answer.status, content=content[:ANSWER_BYTES_MAX])
+                return Heard(status=answer.status, content=bytes(content[:most]))
 
     async def _addresses(self, target: Target) -> Sequence[Address]:
         """All that the host leads to, or Invalid if any of them is refused: a name with two faces is trusted in neither."""

@@ -357,7 +357,7 @@ class Heard:
 
 
 class Outbound(Protocol):
-    """Requests to addresses that tenants give. Each goes to an address that was checked, and to no other (security.md E3)."""
+    """Requests to addresses that tenants and registries give, each to one that was checked and to no other (security.md E3)."""
 
     async def check(self, url: str) -> None:
         """Raises Invalid if nothing may be sent there or nobody knows where it is, Unavailable if that cannot be found out now.
@@ -366,6 +366,9 @@ class Outbound(Protocol):
 
     async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Heard:
         """Send once; a redirect is an answer like any other. Raises Invalid as `check` does, Unavailable if nobody answers."""
+
+    async def get(self, url: str, *, headers: Mapping[str, str], most: int) -> Heard:
+        """As `post`, of an answer at most so many bytes. The URL may be long: object stores put signatures there."""
 
 
 class Connector(Protocol):

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 
 from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.domain.permitted import reference
+from mainstay.outbound import Outbound
 from mainstay.registries import Registries
 from mainstay.registries.credentials import NOBODY
 from mainstay.registries.keys import image_key
@@ -48,7 +49,7 @@ def signer() -> Signer:
 
 async def pinned(registry: ImageRegistry, *signers: Signer, of: str = "", name: str = "ml/train:1") -> str:
     keys = [image_key(one.public, of and f"{registry.host}/{of}") for one in signers]
-    return await Registries(keys=keys).pinned(f"{registry.host}/{name}")
+    return await Registries(outbound=Outbound(), keys=keys).pinned(f"{registry.host}/{name}")
 
 
 async def test_an_image_that_is_signed_is_taken_as_the_digest_that_was_signed(registry, signer):
@@ -216,7 +217,7 @@ async def signed_by_cosign(
 
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
         await require_signed(
-            Repository(reference(name), http, NOBODY), digest, [image_key((COSIGN / key).read_bytes())]
+            Repository(reference(name), http, NOBODY, Outbound()), digest, [image_key((COSIGN / key).read_bytes())]
         )
 
 

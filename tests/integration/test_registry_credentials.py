@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mainstay.domain.errors import Invalid, Unavailable
+from mainstay.outbound import Outbound
 from mainstay.registries import Credentials, Registries
 from mainstay.registries.keys import image_key
 from tests.images import ImageRegistry, Signer, image_registry
@@ -19,6 +21,8 @@ from tests.images import ImageRegistry, Signer, image_registry
 SECRET = "correct-horse-battery"
 ENCODED = base64.b64encode(f"reader:{SECRET}".encode()).decode()
 BASIC = f"Basic {ENCODED}"
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+"""Two registries of the tests are two ports of this machine: sent from one to the other, we need to be allowed to."""
 
 
 @pytest.fixture
@@ -42,8 +46,9 @@ def written(folder: Path, *addresses: str, **more: Any) -> Path:
     return path
 
 
-async def pinned(registry: ImageRegistry, file: Path | None) -> str:
-    return await Registries(credentials=Credentials(file)).pinned(f"{registry.host}/ml/train:1")
+async def pinned(registry: ImageRegistry, file: Path | None, outbound: Outbound | None = None) -> str:
+    asks = outbound or Outbound(allowed=LOOPBACK)
+    return await Registries(outbound=asks, credentials=Credentials(file)).pinned(f"{registry.host}/ml/train:1")
 
 
 def bearer(realm: str) -> str:
@@ -92,13 +97,82 @@ async def test_a_registry_that_sends_us_elsewhere_sends_no_credentials_there(reg
     assert {given for _, given in elsewhere.heard} <= {""}
 
 
-async def test_where_tokens_are_handed_out_elsewhere_that_address_has_credentials_of_its_own(
+async def test_a_registry_gets_no_token_of_another_whose_credentials_it_does_not_have(registry, elsewhere, tmp_path):
+    """It names where the tokens of another are handed out, and whoever submits names the path: the token would go to it."""
+    registry.challenge, elsewhere.passwords = bearer(f"http://{elsewhere.host}/token"), {BASIC}
+    file = written(tmp_path, elsewhere.host)
+    with pytest.raises(Invalid, match="not for us"):
+        await pinned(registry, file)
+    auths = json.loads(file.read_text())["auths"]
+    auths[registry.host] = {"auth": base64.b64encode(b"reader:another").decode()}
+    file.write_text(json.dumps({"auths": auths}))
+    with pytest.raises(Invalid, match="not for us"):
+        await pinned(registry, file)
+    assert {given for _, given in elsewhere.heard} == {""}
+    assert {given for _, given in registry.heard} == {""}
+
+
+async def test_where_tokens_are_handed_out_elsewhere_both_addresses_have_the_same_credentials(
     registry, elsewhere, tmp_path
 ):
-    registry.challenge, elsewhere.passwords = bearer(f"http://{elsewhere.host}/token"), {BASIC}
+    registry.challenge, elsewhere.passwords = bearer(f"http://{elsewhere.host}/token?of=ml"), {BASIC}
     with pytest.raises(Invalid, match="not for us"):
         await pinned(registry, written(tmp_path, registry.host))
-    assert await pinned(registry, written(tmp_path, elsewhere.host))
+    assert await pinned(registry, written(tmp_path, registry.host, elsewhere.host))
+    assert [given for _, given in elsewhere.heard] == ["", BASIC]
+
+
+@pytest.mark.parametrize("how", ["token", "blob"])
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("https://169.254.169.254", "it is link-local, where clouds keep the secrets"),
+        ("https://10.0.0.1", "it is private"),
+        ("https://localhost:{port}", "it is this machine"),
+        ("https://127.0.0.1:{port}", "it is this machine"),
+        ("http://127.0.0.1:{port}", "it must begin with https"),
+        ("//127.0.0.1:{port}", "it must begin with https"),
+        ("https://2130706433", "neither a name nor an address"),
+    ],
+    ids=["metadata", "private", "a name", "loopback", "http", "no scheme", "a number"],
+)
+async def test_where_a_registry_sends_us_is_judged_as_the_address_of_a_webhook(registry, elsewhere, how, where, why):
+    there = where.format(port=elsewhere.server_port)
+    registry.challenge = bearer(f"{there}/token") if how == "token" else ""
+    registry.moved = there
+    with pytest.raises(Invalid, match=f"sends us elsewhere: .*{why}") as refused:
+        await pinned(registry, None, Outbound())
+    assert "--outbound-allow" in refused.value.hint
+    assert refused.value.object == "image"
+    assert elsewhere.heard == []
+
+
+async def test_another_port_of_the_registry_is_another_address(registry, elsewhere):
+    registry.challenge, registry.moved = "", f"http://{elsewhere.host}"
+    elsewhere.blobs = registry.blobs
+    with pytest.raises(Invalid, match="sends us elsewhere"):
+        await pinned(registry, None, Outbound())
+    assert elsewhere.heard == []
+    assert await pinned(registry, None, Outbound(allowed=LOOPBACK))
+
+
+async def test_what_another_address_hands_out_is_bounded_too(registry, elsewhere):
+    registry.challenge, registry.moved = "", f"http://{elsewhere.host}"
+    elsewhere.blobs = dict.fromkeys(registry.blobs, b" " * (2 << 20))
+    with pytest.raises(Invalid, match="more than 1048576 bytes"):
+        await pinned(registry, None)
+
+
+async def test_an_address_with_a_long_signature_is_asked(registry, elsewhere):
+    registry.challenge, registry.moved = "", f"http://{elsewhere.host}/moved/{'x' * 4_000}/.."
+    elsewhere.blobs = registry.blobs
+    assert await pinned(registry, None)
+
+
+async def test_an_address_that_is_away_is_told(registry):
+    registry.challenge, registry.moved = "", "http://127.0.0.1:9"
+    with pytest.raises(Unavailable, match=r"sends us elsewhere: 127\.0\.0\.1 cannot be reached"):
+        await pinned(registry, None)
 
 
 NOWHERE = [
@@ -112,11 +186,11 @@ async def test_nothing_leads_out_of_tls_or_to_what_is_no_address(registry, tmp_p
     where = where.format(host=registry.host)
     file = written(tmp_path, registry.host)
     registry.challenge = bearer(where)
-    with pytest.raises((Invalid, Unavailable), match=r"not for us|does not answer"):
-        await pinned(registry, file)
+    with pytest.raises((Invalid, Unavailable), match=r"not for us|sends us|does not answer"):
+        await pinned(registry, file, Outbound())
     registry.challenge, registry.moved = "", where
-    with pytest.raises((Invalid, Unavailable), match=r"does not hand out|does not answer"):
-        await pinned(registry, file)
+    with pytest.raises((Invalid, Unavailable), match=r"sends us|does not answer"):
+        await pinned(registry, file, Outbound())
     assert {given for _, given in registry.heard} == {""}
 
 
@@ -125,7 +199,7 @@ async def test_a_file_that_is_replaced_counts_from_then_on_and_a_broken_one_is_t
 ):
     registry.challenge = 'Basic realm="here"'
     file = written(tmp_path)
-    registries = Registries(credentials=Credentials(file))
+    registries = Registries(outbound=Outbound(), credentials=Credentials(file))
     image = f"{registry.host}/ml/train:1"
     with pytest.raises(Invalid):
         await registries.pinned(image)
@@ -192,6 +266,9 @@ def test_docker_hub_is_known_by_its_names_and_hands_out_its_tokens_at_one_of_its
         assert credentials.of(address) == {"Authorization": BASIC}
     for address in ("docker.io.example", "auth.docker.io:444", "docker.io@example", "DOCKER.IO", ""):
         assert credentials.of(address) == {}
+    assert credentials.for_tokens("registry-1.docker.io", "auth.docker.io") == {"Authorization": BASIC}
+    assert credentials.for_tokens("registry.partner.example", "auth.docker.io") == {}
+    assert credentials.for_tokens("registry-1.docker.io", "auth.partner.example") == {}
 
 
 async def test_signatures_are_asked_for_with_them_too(registry, tmp_path):
@@ -200,7 +277,7 @@ async def test_signatures_are_asked_for_with_them_too(registry, tmp_path):
     registry.signed("ml/train", digest, signer)
     registry.challenge = 'Basic realm="here"'
     credentials = Credentials(written(tmp_path, registry.host))
-    registries = Registries(keys=[image_key(signer.public)], credentials=credentials)
+    registries = Registries(outbound=Outbound(), keys=[image_key(signer.public)], credentials=credentials)
     assert (await registries.pinned(f"{registry.host}/ml/train:1")).endswith(digest)
 
 

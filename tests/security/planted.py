@@ -461,9 +461,25 @@ PODS = (
     ),
     plant(
         "what an administrator has for a registry goes wherever that says that tokens are",
-        ("registries/repository.py", "self._credentials.of(realm.netloc)", "self._credentials.of(self._host)"),
+        (
+            "registries/repository.py",
+            "self._credentials.for_tokens(self._host, realm.netloc)",
+            "self._credentials.of(self._host)",
+        ),
         found_by="integration/test_registry_credentials.py"
         "::test_a_registry_that_sends_us_elsewhere_sends_no_credentials_there[bearer]",
+    ),
+    plant(
+        "a registry gets a token of another by naming where that hands them out",
+        ("registries/credentials.py", "if theirs and theirs == ours else {}", "if theirs else {}"),
+        found_by="integration/test_registry_credentials.py"
+        "::test_a_registry_gets_no_token_of_another_whose_credentials_it_does_not_have",
+    ),
+    plant(
+        "wherever a registry sends us is asked",
+        ("registries/repository.py", "if (url.scheme, url.netloc) == (self._scheme, self._host):", "if url.netloc:"),
+        found_by="integration/test_registry_credentials.py"
+        "::test_where_a_registry_sends_us_is_judged_as_the_address_of_a_webhook[a name-token]",
     ),
 )
 

@@ -136,16 +136,14 @@ class Target:
         return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
 
 
-def target_of(url: str, *, plain: bool = False) -> Target:
+def target_of(url: str, *, plain: bool = False, characters_max: int = URL_CHARACTERS_MAX) -> Target:
     """Raises Invalid for what is not `https://host[:port][/path]`; with `plain` http is read too."""
     schemes = ("https", "http") if plain else ("https",)
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in schemes:
         raise _refused(url, "it must begin with https://")
-    if len(url) > URL_CHARACTERS_MAX or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise _refused(
-            url, f"it must be at most {URL_CHARACTERS_MAX} visible ASCII characters", hint="write others as %XX"
-        )
+    if len(url) > characters_max or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise _refused(url, f"it must be at most {characters_max} visible ASCII characters", hint="write others as %XX")
     if "@" in rest.partition("/")[0]:
         raise _refused(url, "it carries a user name")
     if "#" in rest:

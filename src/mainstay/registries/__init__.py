@@ -13,6 +13,7 @@ import httpx2
 
 from mainstay.domain.errors import Unavailable
 from mainstay.domain.permitted import reference
+from mainstay.ports import Outbound
 from mainstay.registries.contents import require_plain
 from mainstay.registries.credentials import NOBODY, Credentials
 from mainstay.registries.keys import ImageKey
@@ -28,16 +29,18 @@ __all__ = ["Credentials", "ImageKey", "Registries"]
 class Registries:
     """Implements `ports.Registries`. Only such are asked as an administrator permits."""
 
-    def __init__(self, *, keys: Sequence[ImageKey] = (), credentials: Credentials = NOBODY) -> None:
-        """`keys`: an image for which one of them stands must be signed by such a one."""
+    def __init__(self, *, outbound: Outbound, keys: Sequence[ImageKey] = (), credentials: Credentials = NOBODY) -> None:
+        """`outbound`: asks where registries send us. `keys`: an image for which one stands must be signed by such a one."""
         self._keys = tuple(keys)
         self._credentials = credentials
+        self._outbound = outbound
 
     async def pinned(self, image: str) -> str:
         """The same image with its digest: what was asked for now, whatever becomes of its tag. Raises Invalid, Unavailable."""
         name = reference(image)
         try:
-            async with asyncio.timeout(SECONDS_MAX), Repository.opened(name, self._credentials) as repository:
+            opened = Repository.opened(name, self._credentials, self._outbound)
+            async with asyncio.timeout(SECONDS_MAX), opened as repository:
                 manifest = await repository.manifest(name.digest or name.tag or "latest")
                 if manifest is None:
                     raise no_image(image, name.registry, repository.answered)

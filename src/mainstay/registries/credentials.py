@@ -1,8 +1,9 @@
 """Who we are at registries: a file in the form of Docker's `config.json`, with `auths` and nothing else.
 
-What stands there for an address is sent to that address, over TLS, and to no other: a registry that names another one for its
-tokens gets nothing that is not meant for that one. No program is run to get a password. The file is read with every use, so it
-may be replaced while the platform runs.
+What stands there for an address is sent to that address, over TLS, and to no other. Where a registry has its tokens handed out
+elsewhere it gets them for the same credentials only: the token goes to the registry, so it must be worth no more there than
+what the registry may know anyway. No program is run to get a password. The file is read with every use, so it may be replaced
+while the platform runs.
 """
 
 from __future__ import annotations
@@ -40,16 +41,27 @@ class Credentials:
 
     def of(self, address: str) -> Mapping[str, str]:
         """The header for this very host and port, or none. Raises Unavailable if the file is not good any more."""
+        known = self._known().get(address)
+        return {"Authorization": f"Basic {known}"} if known else {}
+
+    def for_tokens(self, registry: str, realm: str) -> Mapping[str, str]:
+        """The header for where a registry has its tokens handed out: what stands for both addresses, if that is the same. For
+        Docker Hub one entry stands for both. Raises Unavailable as `of` does.
+        """
+        known = self._known()
+        ours, theirs = known.get(registry), known.get(realm)
+        return {"Authorization": f"Basic {theirs}"} if theirs and theirs == ours else {}
+
+    def _known(self) -> Mapping[str, str]:
         if not self._path:
             return {}
         try:
-            known = _read(self._path)
+            return _read(self._path)
         except MainstayError as error:
             # Whose job it is cannot mend it, and need not know where the file lies.
             log.error("registry_credentials_unusable", why=error.message, hint=error.hint)  # noqa: TRY400 - it says all
             msg = "image: our credentials for registries cannot be used"
             raise Unavailable(msg, object_="image", hint="ask an administrator to look at the log") from error
-        return {"Authorization": f"Basic {known[address]}"} if address in known else {}
 
 
 NOBODY = Credentials(None)

@@ -3,8 +3,9 @@
 Source: the OCI distribution specification 1.1 ("Pull") and the token protocol of distribution
 (https://distribution.github.io/distribution/spec/auth/token/).
 
-What is asked for by a digest is what has that digest, or nothing. Nothing is followed to another address but for a blob:
-registries keep those in object stores, which are asked without any header of ours.
+What is asked for by a digest is what has that digest, or nothing. A registry may send us elsewhere in two cases: for a token,
+and for a blob, as most keep them in object stores. Its own address is one that an administrator permits; any other is judged as
+those of webhooks are, and gets no header of ours but the credentials that may go there.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 import httpx2
 
 from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.domain.permitted import DIGEST, DOCKER_HUB, Reference
+from mainstay.ports import Outbound
 from mainstay.registries.credentials import HERE, Credentials, host_of
 
 HUB_ADDRESS = "registry-1.docker.io"
@@ -32,12 +34,13 @@ SECONDS_MAX = 10.0
 """Of silence."""
 _TOKEN = re.compile(rb'"(?:access_)?token"\s*:\s*"([A-Za-z0-9._~+/=-]+)"')
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_AS_IT_IS = {"Accept-Encoding": "identity"}
 
 
 class Repository:
     """Asks as whom the credentials of its registry name, where the registry wants to know."""
 
-    def __init__(self, name: Reference, http: httpx2.AsyncClient, credentials: Credentials) -> None:
+    def __init__(self, name: Reference, http: httpx2.AsyncClient, credentials: Credentials, outbound: Outbound) -> None:
         self.name = name
         self.answered = 0
         """The last status of the registry."""
@@ -45,14 +48,15 @@ class Repository:
         self._scheme = "http" if host_of(self._host) in HERE else "https"
         self._http = http
         self._credentials = credentials
+        self._outbound = outbound
         self._authorization: Mapping[str, str] = {}
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def opened(cls, name: Reference, credentials: Credentials) -> AsyncIterator[Repository]:
+    async def opened(cls, name: Reference, credentials: Credentials, outbound: Outbound) -> AsyncIterator[Repository]:
         """Closes its connections at the end."""
         async with httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=SECONDS_MAX) as http:
-            yield cls(name, http, credentials)
+            yield cls(name, http, credentials, outbound)
 
     async def manifest(self, tag_or_digest: str, *, kinds: Sequence[str] = MANIFESTS) -> bytes | None:
         """None: there is none of these kinds, or not for us. Raises Invalid, Unavailable, httpx2.HTTPError."""
@@ -71,18 +75,11 @@ class Repository:
             raise Invalid(msg, object_="image", hint="build and push the image anew")
         found, content = await self._asked(f"blobs/{digest}", {}, most)
         if self.answered in {httpx2.codes.FOUND, httpx2.codes.SEE_OTHER, httpx2.codes.TEMPORARY_REDIRECT}:
-            content = await self._from_elsewhere(found.get("location", ""), most)
+            self.answered, content = await self._sent_to(self._address(found.get("location", "")), {}, most)
         if self.answered != httpx2.codes.OK:
             msg = f"image: {self.name.registry} does not hand out {digest} (it answers {self.answered})"
             raise Invalid(msg, object_="image", hint="build and push the image anew")
         _require_digest(content, digest)
-        return content
-
-    async def _from_elsewhere(self, location: str, most: int) -> bytes:
-        url = self._may_be_asked(location)
-        if url is None:
-            return b""
-        self.answered, _, content = await self._get(url.geturl(), {}, most)
         return content
 
     async def _asked(self, path: str, headers: Mapping[str, str], most: int) -> tuple[Mapping[str, str], bytes]:
@@ -104,39 +101,54 @@ class Repository:
         if scheme == "basic":
             return self._credentials.of(self._host)
         asked = dict(_CHALLENGE.findall(challenge))
-        realm = self._may_be_asked(asked.get("realm", ""))
-        if scheme != "bearer" or realm is None:
+        if scheme != "bearer" or not asked.get("realm"):
             return {}
-        params = {"scope": f"repository:{self.name.path}:pull", "service": asked.get("service", "")}
-        # To where the tokens are handed out goes what the administrator has for that very address, wherever a registry sends us.
-        basic = self._credentials.of(realm.netloc)
-        status, _, content = await self._get(realm.geturl(), basic, TOKEN_BYTES_MAX, params)
+        realm = self._address(asked["realm"])
+        wanted = urlencode({"scope": f"repository:{self.name.path}:pull", "service": asked.get("service", "")})
+        url = realm._replace(query=f"{realm.query}&{wanted}" if realm.query else wanted)
+        basic = self._credentials.for_tokens(self._host, realm.netloc)
+        status, content = await self._sent_to(url, basic, TOKEN_BYTES_MAX)
         token = _TOKEN.search(content) if status == httpx2.codes.OK else None
         return {"Authorization": f"Bearer {token[1].decode()}"} if token else {}
 
-    def _may_be_asked(self, location: str) -> SplitResult | None:
-        """Where a registry sends us; None if that is no address, or without TLS one that is not this machine, where it is too."""
+    def _address(self, location: str) -> SplitResult:
+        """Where the registry sends us. Raises Invalid for what is no address."""
         try:
             url = urlsplit(urljoin(f"{self._scheme}://{self._host}", location))
             httpx2.URL(url.geturl())
-        except (ValueError, httpx2.InvalidURL):
-            return None
-        here = url.scheme == self._scheme == "http" and url.hostname in HERE
-        return url if location and url.hostname and (url.scheme == "https" or here) else None
+        except (ValueError, httpx2.InvalidURL) as error:
+            msg = f"image: the registry {self.name.registry} sends us to what is no address"
+            raise Invalid(msg, object_="image", hint="ask whoever runs the registry") from error
+        return url
 
-    async def _get(
-        self, url: str, headers: Mapping[str, str], most: int, params: Mapping[str, str] | None = None
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    async def _sent_to(self, url: SplitResult, headers: Mapping[str, str], most: int) -> tuple[int, bytes]:
+        """Status and content. Raises as `_get` does, Invalid too where nothing may be asked, and Unavailable."""
+        if (url.scheme, url.netloc) == (self._scheme, self._host):
+            status, _, content = await self._get(url.geturl(), headers, most)
+            return status, content
+        try:
+            heard = await self._outbound.get(url.geturl(), headers={**_AS_IT_IS, **headers}, most=most + 1)
+        except (Invalid, Unavailable) as error:
+            msg = f"image: the registry {self.name.registry} sends us elsewhere: {error.message.removeprefix('url: ')}"
+            hint = "ask whoever runs the registry; the operator opens networks inside with --outbound-allow RANGE"
+            raise type(error)(msg, object_="image", hint=hint) from error
+        if len(heard.content) > most:
+            raise self._too_large(most)
+        return heard.status, heard.content
+
+    async def _get(self, url: str, headers: Mapping[str, str], most: int) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and content. Raises httpx2.HTTPError, and Invalid for what is too large."""
         content = bytearray()
-        plain = {"Accept-Encoding": "identity", **headers}
-        async with self._http.stream("GET", url, headers=plain, params=params) as answer:
+        async with self._http.stream("GET", url, headers={**_AS_IT_IS, **headers}) as answer:
             async for chunk in answer.aiter_raw():
                 content += chunk
                 if len(content) > most:
-                    msg = f"image: the registry {self.name.registry} answers with more than {most} bytes"
-                    raise Invalid(msg, object_="image", hint="build and push the image anew")
+                    raise self._too_large(most)
             return answer.status_code, answer.headers, bytes(content)
+
+    def _too_large(self, most: int) -> Invalid:
+        msg = f"image: the registry {self.name.registry} answers with more than {most} bytes"
+        return Invalid(msg, object_="image", hint="build and push the image anew")
 
 
 def digest_of(content: bytes) -> str:

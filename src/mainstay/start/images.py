@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mainstay.domain.errors import Invalid, StateUnusable
 from mainstay.domain.permitted import bad_repositories
+from mainstay.ports import Outbound
 from mainstay.registries import Credentials, ImageKey, Registries
 from mainstay.registries.keys import image_key
 from mainstay.start.settings import Settings
@@ -35,7 +36,7 @@ def check_images(settings: Settings) -> None:
         _key(one, settings.allow_image)
 
 
-def registries(settings: Settings) -> Registries | None:
+def registries(settings: Settings, outbound: Outbound) -> Registries | None:
     """What asks registries, if they are asked at all. Raises StateUnusable for files that are not what they should be."""
     if not settings.pin_images:
         return None
@@ -43,7 +44,8 @@ def registries(settings: Settings) -> Registries | None:
         credentials = Credentials(settings.registry_credentials)
     except Invalid as error:
         raise StateUnusable(error.message, hint=error.hint) from error
-    return Registries(keys=[_key(one, settings.allow_image) for one in settings.image_key], credentials=credentials)
+    keys = [_key(one, settings.allow_image) for one in settings.image_key]
+    return Registries(outbound=outbound, keys=keys, credentials=credentials)
 
 
 def _key(given: str, allowed: tuple[str, ...]) -> ImageKey:

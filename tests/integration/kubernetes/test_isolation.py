@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from mainstay.clusters.kubernetes import names, pods, surroundings
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.domain.allocation import DeletePod
+from mainstay.outbound import Outbound
 from mainstay.registries import Registries
 from mainstay.registries.keys import image_key
 from testbed import programs
@@ -218,7 +219,9 @@ def test_what_was_verified_is_the_digest_that_the_pod_names_and_the_api_server_d
     with image_registry() as registry:
         digest = registry.push("ml/train", "1")
         registry.signed("ml/train", digest, signer)
-        verified = asyncio.run(Registries(keys=[image_key(signer.public)]).pinned(f"{registry.host}/ml/train:1"))
+        verified = asyncio.run(
+            Registries(outbound=Outbound(), keys=[image_key(signer.public)]).pinned(f"{registry.host}/ml/train:1")
+        )
         said = {"repositories": f"{registry.host}/ml", "digests": "required"}
     plane.ask(path, method="POST", body={"metadata": {"name": "mainstay-allowed"}, "data": said})
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mainstay.domain.errors import StateUnusable
+from mainstay.outbound import Outbound
 from mainstay.start.images import check_images, registries
 from mainstay.start.settings import Settings
 from tests.images import Signer
@@ -48,15 +49,15 @@ def test_what_is_right_is_taken(key, of):
     check_images(Settings(state=Path()))
     settings = Settings(state=Path(), allow_image=HERE, pin_images=True, image_key=(f"{of}{key}",))
     check_images(settings)
-    assert registries(settings)
+    assert registries(settings, Outbound())
 
 
 def test_without_pinning_no_registry_is_asked():
-    assert registries(Settings(state=Path(), allow_image=HERE)) is None
+    assert registries(Settings(state=Path(), allow_image=HERE), Outbound()) is None
 
 
 def test_credentials_that_cannot_be_used_are_told_at_the_start(tmp_path):
     settings = Settings(state=Path(), allow_image=HERE, pin_images=True, registry_credentials=tmp_path / "away")
     with pytest.raises(StateUnusable, match="cannot be read") as refused:
-        registries(settings)
+        registries(settings, Outbound())
     assert refused.value.hint
