@@ -122,7 +122,8 @@ def test_what_is_used_of_the_caps_of_a_token_is_listed_and_shown(site: Site) -> 
 
 
 def test_a_whole_token_that_was_found_is_revoked_and_not_printed_again(site: Site) -> None:
-    made = mainstay("token", "create", "--json", "leaked")
+    assert mainstay("member", "add", "bot", "--service", "--role", "user").returncode == 0
+    made = mainstay("token", "create", "--member", "bot", "--json", "leaked")
     whole = json.loads(made.stdout)["token"]
     shown = mainstay("token", "show", whole)
     revoked = mainstay("token", "revoke", whole)
