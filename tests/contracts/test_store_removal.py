@@ -35,6 +35,7 @@ from mainstay.domain.volume import VolumeState
 from mainstay.domain.webhook import NewWebhook
 from mainstay.domain.workload import Kind, Phase
 from tests.contracts.test_store_access import admitted, member, refusal, someone, standing, tenant, token
+from tests.contracts.test_store_secrets import hand, handed, kept
 from tests.contracts.test_store_webhooks import queue
 from tests.stores import ALL, TENANT, WHY, Scene, idempotency, scene, store
 
@@ -307,6 +308,19 @@ def test_what_was_charged_and_done_stays_on_record(here: Scene) -> None:
         ("remove_project", "vision", TENANT),
         ("remove_tenant", TENANT, TENANT),
     ]
+
+
+def test_what_pods_were_handed_stays_on_record_until_they_are_closed_though_their_tenant_is_gone(here: Scene) -> None:
+    here.fleet()
+    pod = here.run(here.submit())
+    here.applied(secret("key"), secret("other"), end())
+    here.applied(hand(here, pod, "key"))
+    here.end(pod, ended_at=pod.started_at)
+    here.applied(here.advance(here.workload(pod.workload), Phase.SUCCEEDED))
+    here.applied(end_tenant())
+    assert (handed(here, pod), kept(here), here.store.secrets(tenant=TENANT)) == (["sealed"], 1, ())
+    here.applied(here.close(pod))
+    assert (handed(here, pod), kept(here)) == ([], 0)
 
 
 def test_a_tenant_that_is_gone_counts_where_all_jobs_run_as_one_user(here: Scene) -> None:

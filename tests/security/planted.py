@@ -497,8 +497,8 @@ TRACES = (
         "a denial leaves no trace",
         (
             "api/denials.py",
-            "    if count := denials.due(who):\n        plan = denial(",
-            "    if count := 0:\n        plan = denial(",
+            "        if count:\n            plan = denial(",
+            "        if count and not who:\n            plan = denial(",
         ),
         found_by="unit/api/test_audit.py::test_what_a_person_may_not_do_is_refused_and_on_record",
     ),

@@ -18,11 +18,10 @@ async def note_denial(services: Services, principal: Principal, error: Forbidden
     """In the audit, at most once a second for each cluster and each person; in the log always."""
     who = principal.cluster or f"{principal.tenant}/{principal.name}"
     log.warning("refused", actor=principal.name, object=error.object, reason=error.message)
-    denials = services.agents.denials
-    if count := denials.due(who):
-        plan = denial(principal, error, count=count, now=services.clock.now())
-        await services.offload(services.store.commit, plan)
-        denials.told(who, count)
+    with services.agents.denials.due(who) as count:
+        if count:
+            plan = denial(principal, error, count=count, now=services.clock.now())
+            await services.offload(services.store.commit, plan)
 
 
 async def note_stranger(services: Services, connection: HTTPConnection, error: Unauthenticated) -> None:

@@ -12,6 +12,7 @@ from mainstay.chain import Head
 from mainstay.chain.anchors import public_key, signed
 from mainstay.control.loop import Due, Loop
 from mainstay.control.tenure import Tenure
+from mainstay.operations.pulse import NOTHING
 from mainstay.operations.services import Services
 from mainstay.ports import Anchors, Store
 
@@ -35,14 +36,14 @@ class Anchoring:
 
     def loop(self) -> Loop:
         """What the runner runs."""
-        return Loop(name="anchor", turn=self.turn)
+        return Loop(name="anchor", turn=self.turn, woken_by=NOTHING)
 
     async def turn(self) -> Due:
         """One look. Raises Unavailable while the place does not answer, Conflict if the row was anchored as another one."""
         services = self._services
         if await services.offload(self._tenure.epoch) is None:
             self._last = None
-            return Due(wait=PERIOD_SECONDS, woken=False)
+            return Due(wait=PERIOD_SECONDS)
         last = self._last or await self._newest()
         head, holds = await services.offload(_head_after, services.store, last)
         if not holds:
@@ -57,7 +58,7 @@ class Anchoring:
             keys = services.sealing.signing_keys()
             await self._anchors.keep(signed(services.system, head, at=services.clock.now(), keys=keys))
             self._last = head
-        return Due(wait=PERIOD_SECONDS, woken=False)
+        return Due(wait=PERIOD_SECONDS)
 
     async def _newest(self) -> Head | None:
         """Of those that we have signed: others prove nothing."""

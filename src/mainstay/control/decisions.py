@@ -10,7 +10,7 @@ from mainstay.decide import delivery, growth, lifecycle, metering, nodes, preemp
 from mainstay.domain.plan import Action, Advance, CommitResult, Epoch, Plan
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
-from mainstay.operations.pulse import OTHERS, News
+from mainstay.operations.pulse import NOTHING, OTHERS, News
 from mainstay.ports import Clock, Store
 
 
@@ -33,8 +33,6 @@ class Committed:
     news: News
     again: bool
 
-
-NOTHING: frozenset[News] = frozenset()
 
 DECISIONS: tuple[Decision, ...] = (
     Decision(name="lifecycle", decide=lifecycle.lifecycle, period_seconds=1.0),

@@ -113,14 +113,17 @@ class Fleet:
         ).loop()
 
     async def _opened(self, record: ClusterRecord) -> Cluster:
-        """Its credentials are opened once that is on record. Raises Invalid, Denied, Unavailable, Conflict."""
+        """Its credentials are opened once that is on record; whoever lacks the key opens nothing, however often it tries.
+
+        Raises Invalid, Denied, Unavailable, Conflict.
+        """
         if record.wanted is Stay.REMOVED:
             return LostCluster(record.name, self._services.clock)
         connector = self._services.connectors.get(record.kind)
         if connector is None:
             msg = f"this replica has no way into a cluster of the kind {record.kind.value}"
             raise Denied(msg, object_=record.name, hint="start it with the version that the others have")
-        if record.sealed:
+        if self._services.sealing.has_key_of(record.sealed):
             await self._services.offload(self._put_on_record, record.name)
         return connector.open(record, self._services.sealing.opened(record.name, record.sealed))
 

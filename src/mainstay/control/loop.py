@@ -39,8 +39,6 @@ class Due:
     """Seconds after which the next one is due if nothing is committed before."""
     waited: float = 0.0
     """Seconds of this one in which it only waited for a cluster to act: nobody else was short of a core for them."""
-    woken: bool = True
-    """By a commit before that."""
 
 
 Turn = Callable[[], Awaitable[Due]]
@@ -92,10 +90,7 @@ async def _pause(clock: Clock, listener: Listener, *, began: float, due: Due) ->
     """Until the next commit or until it is due, but short turns compute for no more than a third of the time."""
     computed = clock.monotonic() - began - due.waited
     await clock.sleep(min(max(PAUSE_SECONDS_MIN, REST * computed), REST_SECONDS_MAX))
-    if due.woken:
-        await listener.wait(due.wait)
-    else:
-        await clock.sleep(due.wait)
+    await listener.wait(due.wait)
 
 
 def backoff_seconds(failures: int) -> float:

@@ -15,6 +15,7 @@ from mainstay.control.tenure import Tenure
 from mainstay.domain.errors import Denied, Fenced
 from mainstay.domain.plan import Epoch, Plan, Reseal
 from mainstay.domain.reason import Code, Reason
+from mainstay.operations.pulse import NOTHING
 from mainstay.operations.services import Services
 
 log = structlog.get_logger()
@@ -37,11 +38,11 @@ class Resealing:
 
     def loop(self) -> Loop:
         """What the runner runs."""
-        return Loop(name="reseal", turn=self.turn)
+        return Loop(name="reseal", turn=self.turn, woken_by=NOTHING)
 
     async def turn(self) -> Due:
         """Some rows. Raises Fenced, once it is known that another one leads."""
-        rests = Due(wait=PERIOD_SECONDS, woken=False)
+        rests = Due(wait=PERIOD_SECONDS)
         if not self._services.sealing.older:
             return rests
         epoch = await self._services.offload(self._tenure.epoch)
@@ -53,7 +54,7 @@ class Resealing:
         except Fenced:
             self._tenure.lost()
             raise
-        return Due(wait=0.0, woken=False) if more else rests
+        return Due(wait=0.0) if more else rests
 
     def _step(self, epoch: Epoch) -> bool:
         """Whether there may be more behind these."""

@@ -25,6 +25,7 @@ from mainstay.domain.errors import DiskFailed, Fenced, MainstayError, NotFound
 from mainstay.domain.plan import Action, Epoch, Event, Plan, QueueDeliveries, RecordAttempt
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.webhook import Delivery, WebhookRecord
+from mainstay.operations.pulse import NOTHING
 from mainstay.operations.services import Services
 from mainstay.operations.webhooks import send
 
@@ -58,7 +59,7 @@ class Teller:
 
     def loop(self) -> Loop:
         """What the runner runs."""
-        return Loop(name=NAME, turn=self.turn, close=self.close)
+        return Loop(name=NAME, turn=self.turn, woken_by=NOTHING, close=self.close)
 
     async def turn(self) -> Due:
         """Queue what is new, and begin a round for each webhook that has none. Raises Fenced, DiskFailed."""
@@ -66,7 +67,7 @@ class Teller:
         epoch = await self._services.offload(self._tenure.epoch)
         if epoch is None:
             await self.close()  # another replica leads
-            return Due(wait=PERIOD_SECONDS, woken=False)
+            return Due(wait=PERIOD_SECONDS)
         try:
             due = await self._services.offload(self._queue, epoch)
         except Fenced:
@@ -75,7 +76,7 @@ class Teller:
         for key in due:
             if key not in self._rounds and len(self._rounds) < ROUNDS_MAX:
                 self._rounds[key] = asyncio.create_task(self._round(key, epoch), name=f"{NAME}/{'/'.join(key)}")
-        return Due(wait=PERIOD_SECONDS, woken=False)
+        return Due(wait=PERIOD_SECONDS)
 
     async def close(self) -> None:
         """Let go of what is under way: it is sent again by whoever leads next."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -36,18 +38,24 @@ class Denials:
         self._at: dict[str, float] = {}
         self._untold: Counter[str] = Counter()
 
-    def due(self, who: str) -> int:
-        """Count a refusal; how many have not gone on record, this one included, or 0 if another row may not be written yet."""
+    @contextmanager
+    def due(self, who: str) -> Iterator[int]:
+        """Count a refusal. For how many the row of the block stands, this one included, or 0 if it may not write one yet.
+
+        If the block fails, they are counted in the next row.
+        """
         now = self._clock.monotonic()
         self._untold[who] += 1
         if now - self._at.get(who, float("-inf")) < EVERY_SECONDS:
-            return 0
+            yield 0
+            return
         self._at[who] = now
-        return self._untold[who]
-
-    def told(self, who: str, count: int) -> None:
-        """A row stands for so many."""
-        self._untold[who] -= count
+        count = self._untold.pop(who)
+        try:
+            yield count
+        except BaseException:
+            self._untold[who] += count
+            raise
 
 
 def denial(principal: Principal, error: MainstayError, *, count: int, now: int) -> Plan:
@@ -66,13 +74,14 @@ async def note_unknown(services: Services, error: MainstayError, *, asked: str, 
     """
     tenant, name = (error.tenant, error.member) if isinstance(error, Ended) else ("", NOBODY)
     who, denials = f"{tenant}/{name}", services.agents.denials
-    if count := denials.due(who):
+    with denials.due(who) as count:
+        if not count:
+            return
         log.warning("not_let_in", actor=name, object=asked, reason=error.message, address=address, count=count)
         numbers = {"detail": _words(error) + (f"; from {address}" if address else "") + _others(count)}
         reason = Reason(code=Code.NOT_LET_IN, object=asked, numbers=numbers)
         plan = Plan(actor=name, now=services.clock.now(), actions=(RecordDenial(object=asked, reason=reason),))
         await services.offload(services.store.commit, plan)
-        denials.told(who, count)
 
 
 def _words(error: MainstayError) -> str:

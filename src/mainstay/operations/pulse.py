@@ -23,6 +23,7 @@ class News(enum.Enum):
 
 ALL: Final = frozenset(News)
 OTHERS: Final = frozenset({News.OTHER})
+NOTHING: Final = frozenset[News]()
 
 
 class Pulse:

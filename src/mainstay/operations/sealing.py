@@ -49,6 +49,10 @@ class Sealing:
         """Which keys open besides."""
         return tuple(map(_id_of, self.older))
 
+    def has_key_of(self, sealed: str) -> bool:
+        """Whether a key that is here has sealed it, as it says itself. If not, nothing is opened."""
+        return any(sealed.startswith(f"{VERSION}.{id_}.") for id_ in (self.key_id, *self.older_ids))
+
     def signing_keys(self) -> tuple[Ed25519PrivateKey, ...]:
         """What signs the head of the audit. They follow from the keys, so that all replicas have them; the older ones sign too,
         so that whoever knows only those can still check what is signed today.

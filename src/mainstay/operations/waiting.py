@@ -7,9 +7,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+import structlog
+
 from mainstay.decide.why import Whys
 from mainstay.domain.workload import WAITING, Workload
 from mainstay.ports import Store
+
+log = structlog.get_logger()
 
 PART_OF_A_CORE = 0.1
 """However often it is asked: an answer serves for so long that working out the next one takes no more."""
@@ -75,6 +79,9 @@ class WaitingReasons:
         def take() -> None:
             try:
                 self._take(found, now)
+            except Exception as error:
+                log.warning("look_failed", kind=type(error).__name__, reason=str(error))
+                raise
             finally:
                 self._is_next_taken = False
 

@@ -65,6 +65,7 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.events, changes.events)
     _insert(connection, tables.audit, changes.audit)
     if changes.let_go:
+        _keep_handed(connection, changes.let_go)
         for table in OF_TENANTS:
             connection.execute(sa.delete(table).where(table.c.tenant.in_(changes.let_go)))
     if changes.redacted:
@@ -76,6 +77,15 @@ def _forget_traits(connection: sa.Connection) -> None:
     """Those that no node has any more."""
     table = tables.node_traits
     connection.execute(sa.delete(table).where(table.c.digest.not_in(sa.select(tables.nodes.c.traits))))
+
+
+def _keep_handed(connection: sa.Connection, tenants: Collection[str]) -> None:
+    """What goes with these tenants and a pod was handed that is not closed: what it has printed is masked yet."""
+    now, handed, earlier = tables.secrets, tables.handed_secrets, tables.earlier_secrets
+    same = [handed.c[name] == now.c[name] for name in ("tenant", "name", "version")]
+    columns = [column.name for column in earlier.c]
+    kept = sa.select(*(now.c[name] for name in columns)).where(now.c.tenant.in_(tenants), sa.exists().where(*same))
+    connection.execute(sa.insert(earlier).from_select(columns, kept))
 
 
 def _forget_handed(connection: sa.Connection, closed: Collection[int]) -> None:

@@ -18,6 +18,7 @@ from mainstay.chain.anchors import Anchor, read, signed
 from mainstay.control.anchoring import PERIOD_SECONDS, Anchoring
 from mainstay.domain.errors import Conflict, Unavailable
 from mainstay.domain.plan import Plan, RecordDenial
+from mainstay.operations.pulse import NOTHING
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.store import SqlStore, tables
 from tests.clock import ManualClock
@@ -80,7 +81,7 @@ async def test_the_head_is_signed_and_kept_whenever_it_has_moved_on(store: SqlSt
     deny(store, 3)
     due = await anchoring.turn()
     await anchoring.turn()
-    assert (due.wait, due.woken, await heads(place)) == (PERIOD_SECONDS, False, [3])
+    assert (due.wait, anchoring.loop().woken_by, await heads(place)) == (PERIOD_SECONDS, NOTHING, [3])
     deny(store)
     await anchoring.turn()
     anchors = await place.newest(99)

@@ -382,6 +382,22 @@ async def test_a_crash_between_the_record_and_the_opening_leaves_a_row_too_many_
     await second.fleet.close()
 
 
+async def test_a_replica_that_lacks_the_key_puts_nothing_on_record_however_often_it_tries(
+    store: SqlStore, clock: ManualClock
+) -> None:
+    add(store)
+    stranger = Replica(store, clock, name="stranger", sealing=Sealing(key=b"x" * KEY_BYTES))
+    await stranger.turns(10)
+    assert "sealed with the key" in state(store)[1]
+    assert used(store) == []
+    await stranger.fleet.close()
+    newer = Sealing(key=b"x" * KEY_BYTES, older=(KEY.key,))
+    rotated = Replica(store, clock, name="rotated", sealing=newer)
+    await rotated.turns(2)
+    assert (len(rotated.connector.opened), used(store)) == (1, ["east"])
+    await rotated.fleet.close()
+
+
 async def test_a_replica_without_a_way_into_a_kind_says_so(store: SqlStore, clock: ManualClock) -> None:
     replica = Replica(store, clock, connectors={ClusterKind.SIMULATED: None})
     add(store)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from mainstay.control.resealing import ROWS, Resealing
+from mainstay.control.resealing import PERIOD_SECONDS, ROWS, Resealing
 from mainstay.domain.allocation import Allocation
 from mainstay.domain.errors import Fenced, Unavailable
 from mainstay.domain.fleet import ClusterKind, ClusterSettings, Credentials, NewCluster
@@ -211,7 +211,7 @@ async def test_a_leader_that_wakes_up_late_changes_nothing(store: SqlStore) -> N
     with pytest.raises(Fenced):
         await late.turn()
     assert store.sealed_by_key() == {OLD.key_id: 1}
-    assert not (await loop(store, holder="c", clock=clock).turn()).woken
+    assert (await loop(store, holder="c", clock=clock).turn()).wait == PERIOD_SECONDS
 
 
 def test_a_ring_opens_with_each_of_its_keys_and_seals_with_the_first() -> None:

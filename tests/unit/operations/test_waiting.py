@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from mainstay.domain.errors import Unavailable
 from mainstay.domain.plan import HoldWorkload
@@ -108,15 +109,23 @@ def test_what_is_too_far_behind_is_told_to_nobody(scene: Scene) -> None:
     assert told(scene, reasons, work).code is Code.NEVER_FITS
 
 
-def test_a_look_that_fails_aside_is_begun_again(scene: Scene) -> None:
+@pytest.mark.parametrize("error", [Unavailable("the database is away"), ValueError("the database is away")])
+def test_a_look_that_fails_aside_is_logged_and_begun_again(scene: Scene, error: Exception) -> None:
     looks, begun = Looks(scene.store), list[Callable[[], object]]()
     reasons = WaitingReasons(looks, later=begun.append, seconds=Seconds(0.0))  # type: ignore[arg-type]
     work = queued(scene, "wide", cpu_milli=4_000)
     told(scene, reasons, work)
-    looks.broken = True
+    looks.broken = error
     assert told(scene, reasons, work).code is Code.NO_NODES
-    with pytest.raises(Unavailable):
+    with capture_logs() as logs, pytest.raises(type(error)):
         begun.pop()()
+    (entry,) = logs
+    assert entry == {
+        "event": "look_failed",
+        "log_level": "warning",
+        "kind": type(error).__name__,
+        "reason": "the database is away",
+    }
     told(scene, reasons, work)
     assert len(begun) == 1
 
@@ -136,10 +145,10 @@ def test_a_look_that_fails_is_taken_again(scene: Scene) -> None:
     looks = Looks(scene.store)
     reasons = WaitingReasons(looks, later=at_once, seconds=Seconds(0.0))  # type: ignore[arg-type]
     work = queued(scene, "wide", cpu_milli=4_000)
-    looks.broken = True
+    looks.broken = Unavailable("the database is away")
     with pytest.raises(Unavailable):
         told(scene, reasons, work)
-    looks.broken = False
+    looks.broken = None
     assert told(scene, reasons, work).code is Code.NO_NODES
 
 
@@ -148,11 +157,11 @@ class Looks:
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
-        self.taken, self.broken = 0, False
+        self.taken = 0
+        self.broken: Exception | None = None
 
     def snapshot(self, *, now: int, seed: int):
         if self.broken:
-            msg = "the database is away"
-            raise Unavailable(msg)
+            raise self.broken
         self.taken += 1
         return self._store.snapshot(now=now, seed=seed)
