@@ -82,7 +82,11 @@ def read_pip_audit(said: str, failed: str, *, shipped: str) -> Scan:
     packages = report.get("dependencies") or []
     asked = [one for one in packages if "vulns" in one]
     if not asked:
-        return Scan(scanned=0, why=failed or "the service knows none of them")
+        return Scan(
+            scanned=0,
+            why=failed
+            or "the advisories that can be reached know none of them: scan where those of PyPI answer",
+        )
     findings = tuple(
         f"  {one['name']} {one['version']}{_shipped(one['name'], shipped)}: {_names(vulnerability)},"
         f" {_mended(vulnerability.get('fix_versions', []))}"

@@ -51,7 +51,7 @@ NAME_CHARACTERS_MAX: Final = 100
 DAY_MICROSECONDS: Final = 86_400 * MICROSECONDS_PER_SECOND
 USED_EVERY_MICROSECONDS: Final = MICROSECONDS_PER_HOUR
 """So often at most its use goes on record: a commit for each request would cost more than the requests."""
-REPLACE_HINT: Final = "make another: mainstay token create; or log in again: mainstay login"
+REPLACE_HINT: Final = "log in again: mainstay login; or ask an administrator of the tenant for another token"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,11 +244,8 @@ def _check_wish(store: Store, principal: Principal, wish: TokenWish) -> None:
     if wish.caps.gpus is not None and wish.caps.gpus < 0:
         msg = f"gpus: {wish.caps.gpus} is not allowed"
         raise Invalid(msg, object_="gpus", hint="0 or more, of all its open runs together")
-    known = projects.names(store, principal.tenant) if wish.caps.projects else frozenset()
     for project in sorted(wish.caps.projects or ()):
-        if project not in known:
-            msg = f"projects: there is no project {project!r}"
-            raise Invalid(msg, object_="projects", hint="list them with: mainstay project list")
+        projects.require_project(store, principal.tenant, project)
 
 
 def require_fewer(store: Store, *, tenant: str, member: str, now: int) -> None:
