@@ -43,6 +43,8 @@ def link(store: Store, principal: Principal, *, now: int) -> str:
     try:
         store.commit(Plan(actor=principal.name, now=now, actions=(made,), atomic=True))
     except Conflict as error:
+        if not principal.token:
+            raise
         raise Unauthenticated(error.message, object_=principal.token, hint=tokens.REPLACE_HINT) from error
     return code
 
