@@ -37,12 +37,13 @@ while :; do nc -l -p 9000 < /dev/null > /tmp/new; [ -s /tmp/new ] && cp /tmp/new
 """
 """Where jobs keep a number: written at one port, read at the other."""
 TRAIN = """
-step=$(nc {store} 9001 < /dev/null); echo from step $step
-save() {{ echo $step | nc {store} 9000; echo saved $step; exit 1; }}
+until step=$(nc {store} 9001 < /dev/null) && [ -n "$step" ]; do sleep 0.2; done; echo from step $step
+save() {{ until echo $step | nc {store} 9000; do sleep 0.2; done; echo saved $step; exit 1; }}
 trap save TERM
 while [ $step -lt {steps} ]; do sleep 0.2 & wait $!; step=$((step + 1)); done
 echo done at $step
 """
+"""Asks again where it is refused: a network that keeps policies knows a new pod only after a moment."""
 
 
 async def test_a_job_on_a_real_node_that_is_drained_saves_its_checkpoint_and_goes_on_from_there(
