@@ -38,7 +38,8 @@ while :; do nc -l -p 9000 < /dev/null > /tmp/new; [ -s /tmp/new ] && cp /tmp/new
 """Where jobs keep a number: written at one port, read at the other."""
 TRAIN = """
 until step=$(nc {store} 9001 < /dev/null) && [ -n "$step" ]; do sleep 0.2; done; echo from step $step
-save() {{ until echo $step | nc {store} 9000; [ "$(nc {store} 9001 < /dev/null)" = $step ]; do sleep 0.2; done; echo saved $step; exit 1; }}
+kept() {{ echo $step | nc {store} 9000; [ "$(nc {store} 9001 < /dev/null)" = $step ]; }}
+save() {{ until kept; do sleep 0.2; done; echo saved $step; exit 1; }}
 trap save TERM
 while [ $step -lt {steps} ]; do sleep 0.2 & wait $!; step=$((step + 1)); done
 echo done at $step
