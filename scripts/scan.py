@@ -84,8 +84,7 @@ def read_pip_audit(said: str, failed: str, *, shipped: str) -> Scan:
     if not asked:
         return Scan(
             scanned=0,
-            why=failed
-            or "the advisories that can be reached know none of them: scan where those of PyPI answer",
+            why=failed or "the advisories that can be reached know none of them: scan where those of PyPI answer",
         )
     findings = tuple(
         f"  {one['name']} {one['version']}{_shipped(one['name'], shipped)}: {_names(vulnerability)},"
